@@ -1,0 +1,13 @@
+"""Markov processes in NumPyro models."""
+
+from mjp.graph import Graph as Graph
+from mjp.inference import condition as condition
+from mjp.observations import Exactly as Exactly
+from mjp.observations import Misclassified as Misclassified
+from mjp.panels import Panel as Panel
+from mjp.processes import MarkovChain as MarkovChain
+from mjp.processes import MarkovJump as MarkovJump
+from mjp.shapes import chain as chain
+from mjp.shapes import panel as panel
+from mjp.shapes import tree as tree
+from mjp.trajectory import Trajectory as Trajectory

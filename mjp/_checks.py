@@ -1,0 +1,65 @@
+"""Checks of user input, before anything is compiled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax import core
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether the numbers of `value` are known now, and not only when the program runs."""
+    return not isinstance(value, core.Tracer)
+
+
+def check_finite(name: str, value: Any) -> None:
+    """Raise ValueError that names the first entry of a concrete array that is not finite."""
+    if not is_concrete(value):
+        return
+    array = np.asarray(value, dtype=float)
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise ValueError(f"{name} must be finite, got {array[where]} at index {where}")
+
+
+def check_times(name: str, times: Any) -> np.ndarray:
+    """Return strictly increasing finite times (n,) as float64, or raise ValueError."""
+    array = np.asarray(times, dtype=float)
+    if array.ndim != 1 or len(array) == 0:
+        raise ValueError(f"{name} must be a one-dimensional sequence of times, got shape {array.shape}")
+    check_finite(name, array)
+    steps = np.diff(array)
+    if np.any(steps <= 0):
+        i = int(np.argmax(steps <= 0))
+        raise ValueError(
+            f"{name} must increase strictly, got {array[i]:g} followed by {array[i + 1]:g} at index {i + 1}"
+        )
+    return array
+
+
+def check_stochastic(name: str, matrix: Any, columns: str = "columns") -> None:
+    """Raise ValueError unless the last axis of a concrete array holds probabilities that sum to one."""
+    if not is_concrete(matrix):
+        return
+    array = np.asarray(matrix, dtype=float)
+    check_finite(name, array)
+    if np.any(array < 0):
+        where = tuple(int(i) for i in np.argwhere(array < 0)[0])
+        raise ValueError(f"{name} must hold probabilities, got {array[where]:g} at index {where}")
+    total = array.sum(axis=-1)
+    bad = np.argwhere(np.abs(total - 1.0) > 1e-4)
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise ValueError(f"{name} must sum to 1 over its {columns}, got {total[where]:.6g} in row {where}")
+
+
+def check_labels(name: str, labels: Any) -> tuple:
+    """Return distinct hashable labels as a tuple, or raise."""
+    if isinstance(labels, str) or not isinstance(labels, Sequence | np.ndarray | range):
+        raise TypeError(f"{name} must be a sequence of labels, got {labels!r}")
+    result = tuple(label.item() if isinstance(label, np.generic) else label for label in labels)
+    repeated = [label for i, label in enumerate(result) if label in result[:i]]
+    if repeated:
+        raise ValueError(f"{name} must be distinct, got {repeated[0]!r} twice")
+    return result

@@ -1,0 +1,250 @@
+"""The directed graph that a user declares: roots, edges that carry processes, observations."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from jax import Array
+from numpyro.distributions import Distribution
+
+from mjp._checks import is_concrete
+from mjp.observations import Exactly, Likelihood, Misclassified, is_missing
+from mjp.processes import Process
+
+
+@dataclass(frozen=True, eq=False)
+class Roots:
+    """Roots that share an initial law: a Distribution, or one value per root."""
+
+    nodes: np.ndarray  # (n,)
+    initial: Distribution | Sequence
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Edges that carry the same process."""
+
+    process: Process
+    parents: np.ndarray  # (n,)
+    children: np.ndarray  # (n,)
+    durations: np.ndarray | Array  # (n,)
+    starts: np.ndarray | Array  # (n,) time at the parent
+    covariates: Mapping[str, np.ndarray | Array]  # (n,) each
+    steps: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Observations of nodes through the same likelihood; None or NaN is missing."""
+
+    likelihood: Likelihood
+    nodes: np.ndarray  # (n,)
+    values: Any  # (n, ...)
+    exact_transition: np.ndarray | None = None  # (n,) rows that are exact transition times
+
+
+class Graph:
+    """A directed graph of states (nodes), Markov processes (edges) and observations.
+
+    Roots, nodes and edges can be read and drawn as `graph.nx`, a `networkx.DiGraph`. Internally nodes
+    are numbered, and edges are kept in batches that share a process, so that large chains, trees and
+    panels are never built node by node.
+    """
+
+    def __init__(self) -> None:
+        self._names: Sequence[Hashable] | Callable[[], Sequence[Hashable]] = []
+        self._ids: dict[Hashable, int] | None = {}
+        self.roots: list[Roots] = []
+        self.edges: list[Edges] = []
+        self.observations: list[Observations] = []
+        self.batch_shape: tuple[int, ...] = ()
+        self.n_nodes = 0
+        self.kind = "graph"
+        self.describe: Callable[[int], str] | None = None
+
+    def root(self, name: Hashable, initial: Any) -> "Graph":
+        """Add a root with a known value or an initial Distribution.
+
+        Raises:
+            ValueError: the node exists already.
+        """
+        if name in self.ids:
+            raise ValueError(f"name: node {name!r} exists already; a root must be new")
+        law = initial if isinstance(initial, Distribution) else [initial]
+        self.roots.append(Roots(np.asarray([self._add(name)]), law))
+        return self
+
+    def edge(
+        self,
+        parent: Hashable | tuple[Hashable, ...],
+        child: Hashable,
+        process: Process,
+        *,
+        duration: Any = 1.0,
+        steps: int | None = None,
+        start: float = 0.0,
+        covariates: Mapping[str, Any] | None = None,
+    ) -> "Graph":
+        """Add a child node, reached from an existing parent by a process.
+
+        Args:
+            duration: time that the edge takes, > 0 for processes in continuous time; for chains in
+                discrete time an edge is one step and the duration is not used.
+            start: time at the parent, used by rates that change in time.
+            covariates: scalars by name, constant along the edge.
+
+        Raises:
+            ValueError: unknown parent, a child that exists already (which would make a cycle or a
+                second parent), several parents, a negative or non-finite duration.
+            TypeError: `process` is not a Process.
+        """
+        if not isinstance(process, Process):
+            raise TypeError(f"process must be a mjp process, got {type(process).__name__}")
+        if isinstance(parent, tuple) and parent not in self.ids:
+            if len(parent) != 1:
+                raise ValueError(
+                    f"parent: {type(process).__name__} takes one parent, got {len(parent)}: {parent!r}"
+                )
+            parent = parent[0]
+        if parent not in self.ids:
+            raise ValueError(f"parent: unknown node {parent!r}; declare it by root() or edge() first")
+        if child in self.ids:
+            raise ValueError(
+                f"child: node {child!r} exists already; a second edge into it would give it two parents "
+                "or close a cycle"
+            )
+        if is_concrete(duration) and not (np.isfinite(duration) and duration >= 0):
+            raise ValueError(f"duration of edge {parent!r} -> {child!r} must be >= 0, got {duration}")
+        if steps is not None and (int(steps) != steps or steps < 1):
+            raise ValueError(f"steps of edge {parent!r} -> {child!r} must be a positive integer, got {steps}")
+        values = {name: np.asarray([v]) if is_concrete(v) else v[None] for name, v in (covariates or {}).items()}
+        self.edges.append(
+            Edges(
+                process,
+                np.asarray([self.ids[parent]]),
+                np.asarray([self._add(child)]),
+                np.asarray([duration], float) if is_concrete(duration) else duration[None],
+                np.asarray([start], float) if is_concrete(start) else start[None],
+                values,
+                steps,
+            )
+        )
+        return self
+
+    def observe(self, node: Hashable, likelihood: Likelihood, value: Any = None) -> "Graph":
+        """Attach an observation to a node; `None` or NaN is missing.
+
+        Raises:
+            ValueError: unknown node. TypeError: a likelihood that is neither a function of the state
+                nor one of mjp's.
+        """
+        if node not in self.ids:
+            raise ValueError(f"node: unknown node {node!r}; declare it by root() or edge() first")
+        check_likelihood(likelihood)
+        self.observations.append(Observations(likelihood, np.asarray([self.ids[node]]), _one(value)))
+        return self
+
+    def observe_each(self, likelihood: Likelihood, values: Any) -> "Graph":
+        """Attach one observation per time of a chain; see `mjp.chain`."""
+        raise TypeError("observe_each belongs to graphs made by mjp.chain; use observe(node, ...) here")
+
+    @property
+    def names(self) -> Sequence[Hashable]:
+        """Names of the nodes, in the order of their numbers."""
+        if callable(self._names):
+            self._names = self._names()
+        return self._names
+
+    @property
+    def ids(self) -> dict[Hashable, int]:
+        """Number of each node by name."""
+        if self._ids is None:
+            self._ids = {name: i for i, name in enumerate(self.names)}
+        return self._ids
+
+    def describe_node(self, node: int) -> str:
+        """Words for a node in messages."""
+        return self.describe(node) if self.describe is not None else f"node {self.names[node]!r}"
+
+    @property
+    def nx(self) -> nx.DiGraph:
+        """The graph as a `networkx.DiGraph`: nodes have `kind` and `observed`, edges `process`."""
+        graph = nx.DiGraph()
+        names = self.names
+        graph.add_nodes_from(names, kind="state", observed=False)
+        for roots in self.roots:
+            for i, node in enumerate(roots.nodes):
+                law = roots.initial if isinstance(roots.initial, Distribution) else roots.initial[i]
+                graph.nodes[names[node]].update(kind="root", initial=law)
+        for edges in self.edges:
+            for i, (parent, child) in enumerate(zip(edges.parents, edges.children, strict=True)):
+                graph.add_edge(
+                    names[parent], names[child], process=edges.process, duration=edges.durations[i]
+                )
+        for observed in self.observations:
+            for i, node in enumerate(observed.nodes):
+                value = observed.values[i]
+                if not (np.ndim(value) == 0 and is_concrete(value) and is_missing(value)):
+                    graph.nodes[names[node]].update(observed=True, value=value)
+        return graph
+
+    def draw(self, ax: Any = None, max_nodes: int = 200) -> Any:
+        """Draw the graph with matplotlib and return the axes; observed nodes are filled."""
+        from mjp.drawing import draw_graph
+
+        return draw_graph(self, ax, max_nodes)
+
+    def __repr__(self) -> str:
+        kinds = sorted({type(edges.process).__name__ for edges in self.edges})
+        n_edges = sum(len(edges.children) for edges in self.edges)
+        batch = f", batch {self.batch_shape}" if self.batch_shape else ""
+        return f"Graph({self.kind}: {self.n_nodes} nodes, {n_edges} edges of {', '.join(kinds) or 'none'}{batch})"
+
+    def _add(self, name: Hashable) -> int:
+        assert isinstance(self.names, list)
+        self.names.append(name)
+        self.ids[name] = self.n_nodes
+        self.n_nodes += 1
+        return self.n_nodes - 1
+
+    def parents(self) -> np.ndarray:
+        """Number of each node's parent, -1 for roots."""
+        parent = np.full(self.n_nodes, -1, dtype=np.int64)
+        for edges in self.edges:
+            parent[edges.children] = edges.parents
+        return parent
+
+    def component_of_root(self) -> np.ndarray:
+        """For each root in the order of `roots`, the entry of the evidence that it belongs to."""
+        n_roots = sum(len(roots.nodes) for roots in self.roots)
+        return np.arange(n_roots) if self.batch_shape else np.zeros(n_roots, dtype=int)
+
+
+def check_likelihood(likelihood: Any) -> None:
+    """Raise TypeError unless `likelihood` can be used to observe a node."""
+    if isinstance(likelihood, Distribution):
+        raise TypeError(
+            "likelihood must be a function of the state that returns a Distribution, got the Distribution "
+            f"{type(likelihood).__name__} itself; write lambda x: ..."
+        )
+    if not (callable(likelihood) or isinstance(likelihood, Exactly | Misclassified)):
+        raise TypeError(
+            "likelihood must be mjp.Exactly, mjp.Misclassified or a function from the state to a "
+            f"Distribution, got {type(likelihood).__name__}"
+        )
+
+
+def objects(values: Iterable) -> np.ndarray:
+    """Labels as a one-dimensional object array, sets of labels included."""
+    items = list(values)
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+def _one(value: Any) -> Any:
+    if isinstance(value, set | frozenset | str) or value is None:
+        return objects([value])
+    return np.asarray(value)[None] if is_concrete(value) else value[None]

@@ -1,0 +1,6 @@
+"""How declared graphs are conditioned, simulated and sampled."""
+
+from mjp.inference import finite_state_engine as finite_state_engine
+from mjp.inference import rules as rules
+from mjp.inference.condition import Guided as Guided
+from mjp.inference.condition import condition as condition

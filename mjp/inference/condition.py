@@ -1,0 +1,66 @@
+"""Conditioning a graph on its observations: the backward filter and the guided draw."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mjp.graph import Graph
+from mjp.inference.rules import engine_of, rule_of
+from mjp.trajectory import Trajectory
+
+
+class Guided(eqx.Module):
+    """A conditioned graph; a pytree, so that it works under jit, vmap and grad.
+
+    Attributes:
+        log_evidence: log of the evidence of the guide: one entry per member of the graph's batch shape.
+            The likelihood is exp(log_evidence) E[exp(log_weight)], and log_weight is zero if `exact`.
+        exact: whether the guide is the conditioned process itself.
+    """
+
+    log_evidence: eqx.AbstractVar[Array]
+    exact: eqx.AbstractVar[bool]
+
+    @property
+    def innovations(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the standard normal innovations that `push` takes."""
+        raise NotImplementedError
+
+    def push(self, z: dict[str, Array]) -> tuple[Trajectory, Array]:
+        """The guided draw as a pure function of innovations z ~ N(0, I); returns its log-weight too."""
+        raise NotImplementedError
+
+    def sample(self, key: Array) -> tuple[Trajectory, Array]:
+        """A draw of the guided process and its log-weight (in the batch shape of the graph)."""
+        shapes = self.innovations
+        keys = jax.random.split(key, max(len(shapes), 1))
+        dtype = jnp.result_type(float)
+        z = {n: jax.random.normal(k, s, dtype) for (n, s), k in zip(shapes.items(), keys, strict=False)}
+        return self.push(z)
+
+
+def condition(graph: Graph, **options: Any) -> Guided:
+    """Pull the observations back through the graph and return the guided process.
+
+    Args:
+        graph: a declared graph.
+        options: for graphs of finite states, `max_jumps`: the buffer for jumps (real and virtual) on an
+            edge in continuous time; by default it follows from the rates when they are known, and is
+            32 inside a compiled function.
+
+    Raises:
+        ValueError: a graph without edges or roots, or data that are impossible under the model, when its
+            parameters are known.
+        TypeError: a process without rules, or a mixture of processes that no engine covers.
+    """
+    if not isinstance(graph, Graph):
+        raise TypeError(f"graph must be a mjp.Graph, got {type(graph).__name__}")
+    if not graph.roots:
+        raise ValueError("graph has no root; declare one with root()")
+    if not graph.edges:
+        raise ValueError("graph has no edges; declare one with edge()")
+    engine = engine_of({rule_of(edges.process).engine for edges in graph.edges})
+    return engine(graph, **options)

@@ -1,0 +1,244 @@
+"""Graphs of finite states, evaluated: transition matrices, potentials, and the schedule of the sweeps."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro.distributions import Distribution
+
+from mjp._checks import is_concrete
+from mjp.graph import Edges, Graph, Roots
+from mjp.inference.potentials.categorical import Categorical
+from mjp.inference.rules.finite_states import SNAPSHOT, Kernels
+from mjp.inference.rules.registry import rule_of
+from mjp.inference.rules.state_observations import UNKNOWN, StateEvidence
+from mjp.inference.schedule import Levels, Paths, schedule_levels, schedule_paths, topological_depth
+from mjp.processes.finite_states import FiniteStateProcess
+
+
+class JumpEdges(eqx.Module):
+    """Edges in continuous time, on which a jump path is drawn between the states at the ends."""
+
+    parents: np.ndarray  # (n,)
+    children: np.ndarray  # (n,)
+    generators: Array  # (G, K, K)
+    which: np.ndarray  # (n,)
+    durations: Array | np.ndarray  # (n,)
+    starts: Array | np.ndarray  # (n,)
+    arrival: np.ndarray  # (n,)
+
+
+class FiniteStates(eqx.Module):
+    """A graph of finite states with everything evaluated that inference needs.
+
+    Nodes are those of the graph, then those inserted where rates change along an edge, then a dummy.
+    """
+
+    matrices: Array  # (U + 1, K, K), the last is the identity
+    edge_matrix: np.ndarray  # (n + 1,) matrix of the edge above each node
+    nodes: Categorical  # (n + 1, K), the dummy's potential is one
+    known: np.ndarray  # (n,) state or UNKNOWN
+    parent: np.ndarray  # (n,)
+    component: np.ndarray  # (n,) entry of the evidence
+    root_nodes: np.ndarray  # (n_roots,)
+    root_laws: Array  # (n_roots, K) probabilities; one-hot for a known value
+    paths: tuple[Paths, ...]
+    pinned: np.ndarray  # (p,) children whose edge joins two known states
+    levels: Levels | None
+    jumps: tuple[JumpEdges, ...]
+    n_components: int = eqx.field(static=True)
+    n_graph_nodes: int = eqx.field(static=True)
+    states: tuple = eqx.field(static=True)
+
+    @property
+    def n_states(self) -> int:
+        return len(self.states)
+
+
+def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
+    """Evaluate a graph of finite-state processes.
+
+    Args:
+        observed: False leaves the observations out, for simulation.
+
+    Raises:
+        ValueError: processes with different states, observations that are not states or contradict each
+            other, a node without parent that is not a root, a first state outside the process.
+    """
+    process = _process(graph)
+    edges, n_nodes, last = _split_at_breaks(graph)
+    parent = np.full(n_nodes, -1, dtype=np.int64)
+    for batch in edges:
+        parent[batch.children] = batch.parents
+    _check_roots(graph, parent)
+    _, head = topological_depth(parent)
+    evidence = StateEvidence(graph, process, n_nodes)
+    arrival = evidence.arrival if observed else np.full(n_nodes, SNAPSHOT, dtype=np.int8)
+    if not observed:
+        evidence.known[:] = UNKNOWN
+        evidence.factors = []
+    root_nodes, root_laws = _roots(graph, evidence)
+    of_root = np.zeros(n_nodes, dtype=np.int64)
+    of_root[root_nodes] = graph.component_of_root()
+    component = of_root[head]
+
+    tables, edge_matrix, jumps, offset = [], np.full(n_nodes + 1, -1, dtype=np.int64), [], 0
+    for batch in edges:
+        kernels: Kernels = rule_of(batch.process).kernels(batch.process, batch, arrival[batch.children])
+        tables.append(kernels.matrices)
+        edge_matrix[batch.children] = offset + kernels.index
+        offset += kernels.matrices.shape[0]
+        if kernels.jumps is not None:
+            j = kernels.jumps
+            jumps.append(
+                JumpEdges(
+                    batch.parents, batch.children, j.generators, j.which, j.durations, j.starts, j.arrival
+                )
+            )
+    nodes = evidence.potentials()
+    dtype = jnp.result_type(nodes.values, *tables, root_laws)
+    identity = jnp.eye(process.n_states, dtype=dtype)[None]
+    matrices = jnp.concatenate([*tables, identity]).astype(dtype)
+    edge_matrix[edge_matrix < 0] = offset
+    known = evidence.known
+    cut = schedule_paths(parent, known != UNKNOWN, component)
+    return FiniteStates(
+        matrices=matrices,
+        edge_matrix=edge_matrix.astype(np.int32),
+        nodes=Categorical(nodes.values.astype(dtype), nodes.log_scale.astype(dtype)),
+        known=known,
+        parent=parent,
+        component=component,
+        root_nodes=root_nodes,
+        root_laws=root_laws.astype(dtype),
+        paths=tuple(cut[0]) if cut is not None else (),
+        pinned=cut[1] if cut is not None else np.zeros(0, dtype=np.int64),
+        levels=None if cut is not None else schedule_levels(parent),
+        jumps=tuple(jumps),
+        n_components=max(int(np.prod(graph.batch_shape)), 1),
+        n_graph_nodes=graph.n_nodes,
+        states=process.states,
+    )
+
+
+def _process(graph: Graph) -> FiniteStateProcess:
+    processes: list[Any] = [edges.process for edges in graph.edges]
+    first = processes[0]
+    for other in processes[1:]:
+        if other.states != first.states:
+            raise ValueError(
+                "process: all edges of a graph of finite states need the same states, got "
+                f"{list(first.states)} and {list(other.states)}"
+            )
+    return first
+
+
+def _check_roots(graph: Graph, parent: np.ndarray) -> None:
+    declared = np.zeros(len(parent), dtype=bool)
+    for roots in graph.roots:
+        declared[roots.nodes] = True
+    orphans = np.flatnonzero((parent < 0) & ~declared)
+    if len(orphans):
+        raise ValueError(f"{graph.describe_node(int(orphans[0]))} has no parent and is not a root")
+
+
+def _merged(edges: Iterable[Edges]) -> list[Edges]:
+    """Batches of the same process side by side, so that hand-made graphs stay compact."""
+    groups: dict[tuple, list[Edges]] = {}
+    for batch in edges:
+        concrete = is_concrete(batch.durations) and all(is_concrete(c) for c in batch.covariates.values())
+        groups.setdefault((id(batch.process), concrete, tuple(batch.covariates)), []).append(batch)
+    merged = []
+    for (_, concrete, names), group in groups.items():
+        if len(group) == 1:
+            merged.append(group[0])
+            continue
+        join: Any = np.concatenate if concrete else jnp.concatenate
+        merged.append(
+            Edges(
+                group[0].process,
+                np.concatenate([batch.parents for batch in group]),
+                np.concatenate([batch.children for batch in group]),
+                join([batch.durations for batch in group]),
+                join([batch.starts for batch in group]),
+                {name: join([batch.covariates[name] for batch in group]) for name in names},
+                group[0].steps,
+            )
+        )
+    return merged
+
+
+def _split_at_breaks(graph: Graph) -> tuple[list[Edges], int, np.ndarray]:
+    """Insert hidden nodes where the process of an edge changes in time."""
+    n_nodes = graph.n_nodes
+    result = []
+    for batch in _merged(graph.edges):
+        breaks = np.asarray(rule_of(batch.process).pieces(batch.process))
+        if len(breaks) == 0:
+            result.append(batch)
+            continue
+        if not (is_concrete(batch.starts) and is_concrete(batch.durations)):
+            raise TypeError("breaks: rates that change in time need times that are known before compilation")
+        start, end = np.asarray(batch.starts), np.asarray(batch.starts) + np.asarray(batch.durations)
+        first = np.searchsorted(breaks, start, side="right")
+        n_cuts = np.maximum(np.searchsorted(breaks, end, side="left") - first, 0)
+        origin = np.repeat(np.arange(len(start)), n_cuts + 1)
+        begin = np.cumsum(n_cuts + 1) - (n_cuts + 1)
+        rank = np.arange(len(origin)) - begin[origin]
+        is_first, is_last = rank == 0, rank == n_cuts[origin]
+        cut_time = breaks[np.minimum(first[origin] + rank, len(breaks) - 1)]
+        previous_cut = breaks[np.clip(first[origin] + rank - 1, 0, len(breaks) - 1)]
+        starts = np.where(is_first, start[origin], previous_cut)
+        ends = np.where(is_last, end[origin], cut_time)
+        inserted = n_nodes + np.cumsum(~is_last) - 1
+        children = np.where(is_last, batch.children[origin], inserted)
+        parents = np.where(is_first, batch.parents[origin], np.roll(inserted, 1))
+        n_nodes += int((~is_last).sum())
+        columns = {name: values[origin] for name, values in batch.covariates.items()}
+        result.append(
+            replace(
+                batch,
+                parents=parents,
+                children=children,
+                durations=ends - starts,
+                starts=starts,
+                covariates=columns,
+            )
+        )
+    return result, n_nodes, np.arange(graph.n_nodes)
+
+
+def _roots(graph: Graph, evidence: StateEvidence) -> tuple[np.ndarray, Array]:
+    nodes = np.concatenate([roots.nodes for roots in graph.roots])
+    laws = [_law(roots, evidence, graph) for roots in graph.roots]
+    return nodes, jnp.concatenate(laws) if len(laws) > 1 else laws[0]
+
+
+def _law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
+    process, n = evidence.process, len(roots.nodes)
+    k = process.n_states
+    if not isinstance(roots.initial, Distribution):
+        for node, label in zip(roots.nodes.tolist(), roots.initial, strict=True):
+            if isinstance(label, np.ndarray | Array) and np.ndim(label) > 0:
+                raise TypeError(
+                    f"initial must be a state or a Distribution over {list(process.states)}, got an array of "
+                    f"shape {np.shape(label)}; write dist.Categorical(probs)"
+                )
+            if not is_concrete(label):
+                raise TypeError("initial: a known first state must be known before compilation")
+            evidence.set_known(node, label.item() if hasattr(label, "item") else label)
+        one_hot = np.zeros((n, k))
+        one_hot[np.arange(n), evidence.known[roots.nodes]] = 1.0
+        return jnp.asarray(one_hot, jnp.result_type(float))
+    law: Any = roots.initial
+    if law.event_shape or (law.has_enumerate_support and law.enumerate_support(expand=False).shape[0] != k):
+        raise ValueError(f"initial must be a Distribution over the {k} states {list(process.states)}")
+    values = jnp.arange(k).reshape(k, *[1] * len(law.batch_shape))
+    log_law = jnp.moveaxis(law.log_prob(values), 0, -1)
+    if log_law.ndim > 1 and log_law.shape[0] not in (1, n):
+        raise ValueError(f"initial has batch shape {law.batch_shape}, but there are {n} roots")
+    return jnp.broadcast_to(jnp.exp(log_law), (n, k))

@@ -1,0 +1,80 @@
+"""Rules of finite-state Markov jump processes."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from mjp._checks import is_concrete
+from mjp.graph import Edges
+from mjp.inference.matrix_exponential import Pairs, transition_matrices
+from mjp.inference.rules.finite_states import (
+    ENTRY,
+    EXACT_TRANSITION,
+    Jumps,
+    Kernels,
+    distinct_covariates,
+    over_covariates,
+)
+from mjp.inference.rules.registry import register
+from mjp.processes import MarkovJump
+
+
+@register(MarkovJump)
+class MarkovJumpRule:
+    """An edge of duration t has the matrix exp(Q t), or a density where its end is an exact jump time.
+
+    A child entered at an exact time gives exp(Q t) off(Q), with off(Q) the generator without its
+    diagonal; a row that is an exact transition time gives exp(diag(Q) t) (I + off(Q)). These are the
+    likelihoods of R's msm for `deathexact` and `obstype = 2` (Jackson 2011, §1.4).
+    """
+
+    engine = "finite states"
+
+    def kernels(self, process: MarkovJump, edges: Edges, arrival: np.ndarray) -> Kernels:
+        rows, row = distinct_covariates(process, edges, process.covariates)
+        generators = over_covariates(process.generator, rows)  # (rows, pieces, K, K)
+        n_states, n_pieces = process.n_states, process.n_pieces
+        piece = _piece(process, edges)
+        used, which = np.unique(row * n_pieces + piece, return_inverse=True)
+        which = which.reshape(-1).astype(np.int32)
+        generators = generators.reshape(-1, n_states, n_states)
+        if len(used) < generators.shape[0]:
+            generators = generators[used]
+        off = generators * (1.0 - np.eye(n_states))
+        index = np.zeros(len(which), dtype=np.int32)
+        parts, offset = [], 0
+
+        through = arrival != EXACT_TRANSITION
+        if np.any(through):
+            pairs = Pairs(which[through], edges.durations[through], len(used))
+            matrices = transition_matrices(generators, pairs)
+            index[through] = pairs.edge
+            parts, offset = [matrices], matrices.shape[0]
+            entry = arrival == ENTRY
+            if np.any(entry):
+                pair, inverse = np.unique(pairs.edge[entry[through]], return_inverse=True)
+                from_off = off[0] if len(used) == 1 else off[pairs.generator[pair]]
+                parts.append(matrices[pair] @ from_off)
+                index[entry] = offset + inverse.reshape(-1)
+                offset += len(pair)
+        exact = ~through
+        if np.any(exact):
+            pairs = Pairs(which[exact], edges.durations[exact], len(used))
+            exit_rate = jnp.diagonal(generators, axis1=-2, axis2=-1)[pairs.generator]
+            survival = jnp.exp(exit_rate * jnp.asarray(pairs.duration)[:, None])
+            jump = (jnp.eye(n_states, dtype=off.dtype) + off)[pairs.generator]
+            parts.append(survival[:, :, None] * jump)
+            index[exact] = offset + pairs.edge
+        matrices = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
+        jumps = Jumps(generators, which, edges.durations, edges.starts, arrival)
+        return Kernels(matrices, index, jumps)
+
+    def pieces(self, process: MarkovJump) -> tuple[float, ...]:
+        return process.breaks
+
+
+def _piece(process: MarkovJump, edges: Edges) -> np.ndarray:
+    if not process.breaks:
+        return np.zeros(len(edges.children), dtype=np.int64)
+    if not is_concrete(edges.starts):
+        raise TypeError("breaks: rates that change in time need times that are known before compilation")
+    return np.searchsorted(np.asarray(process.breaks), np.asarray(edges.starts), side="right")

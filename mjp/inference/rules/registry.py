@@ -1,0 +1,52 @@
+"""Rules of inference, registered on the type of a process."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mjp.processes import Process
+
+_RULES: dict[type[Process], Any] = {}
+_ENGINES: dict[str, Callable[..., Any]] = {}
+
+
+def register(process: type[Process]) -> Callable[[Any], Any]:
+    """Class decorator: the decorated class holds the rules of a process family.
+
+    A rule has an attribute `engine`, the name of the family of potentials that it works with; what else
+    it must offer is stated by that engine (for finite states, `mjp.inference.rules.finite_states`).
+    """
+
+    def add(rule: Any) -> Any:
+        _RULES[process] = rule()
+        return rule
+
+    return add
+
+
+def rule_of(process: Process) -> Any:
+    """The rules of a process; raises TypeError when none are registered."""
+    for kind in type(process).__mro__:
+        if kind in _RULES:
+            return _RULES[kind]
+    raise TypeError(f"no rules of inference are registered for {type(process).__name__}")
+
+
+def register_engine(name: str) -> Callable[[Callable], Callable]:
+    """Decorator: a function from a graph to a Guided, for one family of potentials."""
+
+    def add(engine: Callable) -> Callable:
+        _ENGINES[name] = engine
+        return engine
+
+    return add
+
+
+def engine_of(names: set[str]) -> Callable[..., Any]:
+    """The engine for a graph whose processes use these families of potentials.
+
+    Raises:
+        TypeError: the graph mixes families that no engine covers.
+    """
+    if len(names) == 1:
+        return _ENGINES[next(iter(names))]
+    raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")

@@ -1,0 +1,238 @@
+"""Observations of finite states as potentials."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro.distributions import Distribution
+
+from mjp._checks import is_concrete
+from mjp.graph import Graph, Observations
+from mjp.inference.potentials.categorical import Categorical
+from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, SNAPSHOT
+from mjp.inference.segments import Segments, take
+from mjp.observations import Exactly, Misclassified, is_missing
+from mjp.processes.finite_states import FiniteStateProcess
+
+UNKNOWN = -1
+
+
+class StateEvidence:
+    """What the observations of a graph say about its nodes.
+
+    Attributes:
+        known: (n,) state of each node, or UNKNOWN.
+        arrival: (n,) how each node's in-edge ends.
+        factors: potentials as (table of V + 1 rows whose last is one, row of each node).
+    """
+
+    def __init__(self, graph: Graph, process: FiniteStateProcess, n_nodes: int):
+        self.graph, self.process = graph, process
+        self.known = np.full(n_nodes, UNKNOWN, dtype=np.int64)
+        self.arrival = np.full(n_nodes, SNAPSHOT, dtype=np.int8)
+        self.factors: list[tuple[Categorical, np.ndarray]] = []
+        for observed in _merged(graph.observations):
+            self._add(observed)
+
+    def potentials(self) -> Categorical:
+        """Potential of each node with a dummy node of potential one behind, (n + 1, K)."""
+        n, k = len(self.known), self.process.n_states
+        dtype = jnp.result_type(float)
+        total = Categorical(jnp.ones((n + 1, k), dtype), jnp.zeros(n + 1, dtype))
+        for i, (table, row) in enumerate(self.factors):
+            rows = Segments(np.append(row, table.values.shape[0] - 1), table.values.shape[0])
+            factor = Categorical(take(table.values, rows), take(table.log_scale, rows))
+            total = factor if i == 0 else total.fuse(factor)
+        return total
+
+    def set_known(self, node: int, label: Any) -> None:
+        """Record that a node's state is known; raises ValueError for a contradiction."""
+        state = self._state(label, node)
+        if self.known[node] not in (UNKNOWN, state):
+            earlier = self.process.states[self.known[node]]
+            raise ValueError(f"{self._where(node)}: observed both as {earlier!r} and as {label!r}")
+        self.known[node] = state
+
+    def _add(self, observed: Observations) -> None:
+        likelihood = observed.likelihood
+        if isinstance(likelihood, Exactly):
+            self._exactly(observed, likelihood)
+        elif isinstance(likelihood, Misclassified):
+            self._misclassified(observed, likelihood)
+        else:
+            self._through(observed, likelihood)
+
+    def _exactly(self, observed: Observations, likelihood: Exactly) -> None:
+        entry = {self._entry(label) for label in likelihood.entry}
+        censored: dict[frozenset, list[int]] = {}
+        for i, (node, label) in enumerate(zip(observed.nodes.tolist(), self._labels(observed), strict=True)):
+            if is_missing(label):
+                continue
+            if isinstance(label, set | frozenset):
+                censored.setdefault(frozenset(label), []).append(node)
+                continue
+            self.set_known(node, label)
+            if observed.exact_transition is not None and observed.exact_transition[i]:
+                self.arrival[node] = EXACT_TRANSITION
+            elif self.known[node] in entry:
+                self.arrival[node] = ENTRY
+        if likelihood.transitions is True and observed.exact_transition is None:
+            self.arrival[observed.nodes] = EXACT_TRANSITION
+        if censored:
+            row = np.full(len(self.known), len(censored))
+            table = np.zeros((len(censored), self.process.n_states))
+            for i, (labels, nodes) in enumerate(censored.items()):
+                if not labels:
+                    raise ValueError(f"{self._where(nodes[0])}: a censored state needs at least one label")
+                table[i, [self._state(label, nodes[0]) for label in labels]] = 1.0
+                row[nodes] = i
+            self._factor(jnp.asarray(table), jnp.zeros(len(table)), row)
+
+    def _misclassified(self, observed: Observations, likelihood: Misclassified) -> None:
+        states, entry = self.process.states, {self._entry(label) for label in likelihood.entry}
+        outcomes = states if likelihood.labels is None else likelihood.labels
+        if likelihood.matrix.shape[0] != len(states):
+            raise ValueError(
+                f"matrix must have one row per state ({len(states)}), got shape {likelihood.matrix.shape}"
+            )
+        if likelihood.matrix.shape[1] != len(outcomes):
+            raise ValueError(
+                f"matrix must have one column per outcome {list(outcomes)}, got shape {likelihood.matrix.shape}"
+            )
+        position = {label: i for i, label in enumerate(outcomes)}
+        row = np.full(len(self.known), len(outcomes))
+        for node, label in zip(observed.nodes.tolist(), self._labels(observed), strict=True):
+            if is_missing(label):
+                continue
+            if isinstance(label, set | frozenset):
+                raise ValueError(f"{self._where(node)}: a misclassified state cannot be a set, got {set(label)}")
+            if label not in position:
+                raise ValueError(
+                    f"{self._where(node)}: unknown state {label!r}; expected one of {list(outcomes)}"
+                )
+            if label in states and states.index(label) in entry:
+                self.set_known(node, label)
+                self.arrival[node] = ENTRY
+            else:
+                row[node] = position[label]
+        table = likelihood.matrix.T
+        self._factor(table, jnp.zeros(table.shape[0], table.dtype), row)
+
+    def _through(self, observed: Observations, likelihood: Callable[[Any], Distribution]) -> None:
+        values, nodes = observed.values, observed.nodes
+        if is_concrete(values):
+            values, missing = self._numbers(values, nodes)
+            nodes, values = nodes[~missing], values[~missing]
+            if len(nodes) == 0:
+                return
+            distinct, inverse = (
+                np.unique(values, return_inverse=True) if values.ndim == 1 else (values, np.arange(len(values)))
+            )
+        else:
+            distinct, inverse = values, np.arange(len(nodes))
+        law = likelihood(np.zeros((), dtype=np.int32))
+        if not isinstance(law, Distribution):
+            raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
+        if law.is_discrete:
+            distinct = distinct.astype(int) if is_concrete(distinct) else distinct
+        if is_concrete(distinct):
+            self._check_support(law, distinct, inverse.reshape(-1), nodes)
+
+        def log_density(state: Array) -> Array:
+            law = likelihood(state)
+            density = law.log_prob(distinct)
+            return density.sum(axis=tuple(range(1, density.ndim)))
+
+        log_values = jax.vmap(log_density)(jnp.arange(self.process.n_states)).T
+        table = Categorical.from_log(log_values)
+        row = np.full(len(self.known), len(distinct))
+        row[nodes] = inverse.reshape(-1)
+        self._factor(table.values, table.log_scale, row)
+
+    def _factor(self, values: Array, log_scale: Array, row: np.ndarray) -> None:
+        unit = jnp.ones((1, values.shape[1]), values.dtype)
+        table = Categorical(
+            jnp.concatenate([values, unit]), jnp.append(log_scale, jnp.zeros((), log_scale.dtype))
+        )
+        self.factors.append((table, row))
+
+    def _numbers(self, values: Any, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        array = np.asarray(values)
+        if array.dtype == object:
+            missing = np.asarray([is_missing(v) for v in array])
+            filled = [0.0 if gone else v for v, gone in zip(array, missing, strict=True)]
+            try:
+                array = np.asarray(filled, dtype=float)
+            except (TypeError, ValueError):
+                bad = next(i for i, v in enumerate(filled) if not np.isscalar(v) or isinstance(v, str))
+                raise ValueError(
+                    f"{self._where(int(nodes[bad]))}: expected a number, got {filled[bad]!r}"
+                ) from None
+            return array, missing
+        missing = np.isnan(array.reshape(len(array), -1)).any(axis=1) if array.dtype.kind == "f" else None
+        if missing is None:
+            return array, np.zeros(len(array), dtype=bool)
+        if np.any(np.isinf(array)):
+            bad = int(np.argmax(np.isinf(array.reshape(len(array), -1)).any(axis=1)))
+            raise ValueError(f"{self._where(int(nodes[bad]))}: expected a finite value, got {array[bad]}")
+        return np.where(missing.reshape(-1, *[1] * (array.ndim - 1)), 0.0, array), missing
+
+    def _check_support(self, law: Distribution, distinct: Any, inverse: np.ndarray, nodes: np.ndarray) -> None:
+        # parameters may be tracers; the support is then judged from its constant bounds, if it has any
+        try:
+            inside = np.asarray(law.support(distinct))
+        except Exception:  # a support that depends on traced parameters cannot be judged now
+            return
+        if inside.ndim != 1 or len(inside) != len(distinct) or inside.all():
+            return
+        bad = int(np.argmax(~inside[inverse]))
+        raise ValueError(
+            f"{self._where(int(nodes[bad]))}: the value {distinct[inverse[bad]]} is outside the support "
+            f"of {type(law).__name__}"
+        )
+
+    def _labels(self, observed: Observations) -> list:
+        values = observed.values
+        if not is_concrete(values):
+            raise TypeError("values: states seen exactly or misclassified must be known before compilation")
+        return [v.item() if isinstance(v, np.generic) else v for v in np.asarray(values)]
+
+    def _state(self, label: Any, node: int) -> int:
+        try:
+            return self.process.index(label)
+        except ValueError as error:
+            raise ValueError(f"{self._where(node)}: {error}") from None
+
+    def _entry(self, label: Any) -> int:
+        try:
+            return self.process.index(label)
+        except ValueError as error:
+            raise ValueError(f"entry: {error}") from None
+
+    def _where(self, node: int) -> str:
+        return self.graph.describe_node(node)
+
+
+def _merged(observations: list[Observations]) -> list[Observations]:
+    """Observations through the same likelihood side by side, so that hand-made graphs stay compact."""
+    groups: dict[tuple, list[Observations]] = {}
+    for observed in observations:
+        shape = np.shape(observed.values)[1:] if is_concrete(observed.values) else observed.values.shape[1:]
+        groups.setdefault((id(observed.likelihood), is_concrete(observed.values), shape), []).append(observed)
+    merged = []
+    for group in groups.values():
+        nodes = np.concatenate([observed.nodes for observed in group])
+        # replicate measurements of a node stay apart, since a batch holds one value per node
+        separate = len(group) == 1 or len(np.unique(nodes)) < len(nodes)
+        merged += group if separate else [_concatenate(group, nodes)]
+    return merged
+
+
+def _concatenate(group: list[Observations], nodes: np.ndarray) -> Observations:
+    join = np.concatenate if is_concrete(group[0].values) else jnp.concatenate
+    values: Any = join([observed.values for observed in group])
+    flags = [observed.exact_transition for observed in group if observed.exact_transition is not None]
+    return Observations(group[0].likelihood, nodes, values, np.concatenate(flags) if flags else None)
