@@ -11,3 +11,9 @@ from mjp.shapes import chain as chain
 from mjp.shapes import panel as panel
 from mjp.shapes import tree as tree
 from mjp.trajectory import Trajectory as Trajectory
+from mjp.inference import Evidence as Evidence
+from mjp.inference import evidence as evidence
+from mjp.inference import simulate as simulate
+from mjp.numpyro_bridge import sample as sample
+from mjp.fitting import Fit as Fit
+from mjp.fitting import fit as fit

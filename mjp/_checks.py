@@ -3,13 +3,27 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import core
+from jax.tree_util import tree_leaves
 
 
 def is_concrete(value: Any) -> bool:
     """Whether the numbers of `value` are known now, and not only when the program runs."""
     return not isinstance(value, core.Tracer)
+
+
+def as_numbers(name: str, value: Any) -> Any:
+    """A nested sequence as an array of floats, which may be traced; raise TypeError or ValueError."""
+    if not isinstance(value, Sequence):
+        return value
+    if not all(is_concrete(leaf) for leaf in tree_leaves(value)):
+        return jnp.asarray(value)
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers in rows of equal length, got {value!r}") from None
 
 
 def check_finite(name: str, value: Any) -> None:

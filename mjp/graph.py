@@ -119,7 +119,9 @@ class Graph:
             raise ValueError(f"duration of edge {parent!r} -> {child!r} must be >= 0, got {duration}")
         if steps is not None and (int(steps) != steps or steps < 1):
             raise ValueError(f"steps of edge {parent!r} -> {child!r} must be a positive integer, got {steps}")
-        values = {name: np.asarray([v]) if is_concrete(v) else v[None] for name, v in (covariates or {}).items()}
+        values = {
+            name: np.asarray([v]) if is_concrete(v) else v[None] for name, v in (covariates or {}).items()
+        }
         self.edges.append(
             Edges(
                 process,
@@ -199,8 +201,9 @@ class Graph:
     def __repr__(self) -> str:
         kinds = sorted({type(edges.process).__name__ for edges in self.edges})
         n_edges = sum(len(edges.children) for edges in self.edges)
+        edges = f"{n_edges} edges of {', '.join(kinds) or 'none'}"
         batch = f", batch {self.batch_shape}" if self.batch_shape else ""
-        return f"Graph({self.kind}: {self.n_nodes} nodes, {n_edges} edges of {', '.join(kinds) or 'none'}{batch})"
+        return f"Graph({self.kind}: {self.n_nodes} nodes, {edges}{batch})"
 
     def _add(self, name: Hashable) -> int:
         assert isinstance(self.names, list)

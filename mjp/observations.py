@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Distribution
 
-from mjp._checks import check_labels, check_stochastic
+from mjp._checks import as_numbers, check_labels, check_stochastic
 
 type Likelihood = Exactly | Misclassified | Callable[[Any], Distribution]
 
@@ -51,7 +51,7 @@ class Misclassified:
         entry: Hashable | Sequence[Hashable] | None = None,
         labels: Sequence[Hashable] | None = None,
     ):
-        self.matrix = jnp.asarray(np.asarray(matrix, float) if isinstance(matrix, Sequence) else matrix)
+        self.matrix = jnp.asarray(as_numbers("matrix", matrix))
         if self.matrix.ndim != 2:
             raise ValueError(f"matrix must have shape (K, M), got {self.matrix.shape}")
         check_stochastic("matrix", self.matrix, "outcomes")

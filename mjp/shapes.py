@@ -41,7 +41,7 @@ class Chain(Graph):
         step_dependent = isinstance(process, MarkovChain) and process.n_steps is not None
         if step_dependent and process.n_steps != self.n_times - 1:
             raise ValueError(
-                f"transition has {process.n_steps} steps, but {self.n_times} times make {self.n_times - 1} steps"
+                f"transition has {process.n_steps} steps, but {self.n_times} times make {self.n_times - 1}"
             )
         self._replicate(n_series)
 
@@ -71,13 +71,17 @@ class Chain(Graph):
         durations = spread(self._times[1:] - self._times[:-1], n)
         self.edges = []
         if t > 1:
-            self.edges = [Edges(self._process, parents, parents + 1, durations, starts, covariates, self._steps)]
+            self.edges = [
+                Edges(self._process, parents, parents + 1, durations, starts, covariates, self._steps)
+            ]
 
     def _per_step(self, name: str, values: Any, n: int) -> Any:
         t, shape = self.n_times, np.shape(values)
         batched = len(shape) > 1 and self.n_series is not None
         if shape[-1:] not in ((t,), (t - 1,)) or len(shape) > 1 + batched or (batched and shape[0] != n):
-            raise ValueError(f"covariate {name!r} must have one value per time ({t}) or step, got shape {shape}")
+            raise ValueError(
+                f"covariate {name!r} must have one value per time ({t}) or step, got shape {shape}"
+            )
         array = np.asarray(values) if is_concrete(values) else values
         check_finite(f"covariate {name!r}", array[..., : t - 1])
         full = jnp.broadcast_to(array[..., : t - 1], (n, t - 1)) if not is_concrete(array) else None
@@ -98,7 +102,9 @@ class Chain(Graph):
         """
         check_likelihood(likelihood)
         if values is None:
-            self.observations.append(Observations(likelihood, np.arange(self.n_nodes), objects([None] * self.n_nodes)))
+            self.observations.append(
+                Observations(likelihood, np.arange(self.n_nodes), objects([None] * self.n_nodes))
+            )
             return self
         array: Any = values
         if is_concrete(values):
@@ -110,7 +116,9 @@ class Chain(Graph):
             raise ValueError(f"values must have one entry per time, shape ({t}, ...), got shape {shape}")
         if len(shape) == 2 + event:
             if self.n_series is None and self.observations:
-                raise ValueError(f"values must have shape ({t}, ...) like the first observations, got {shape}")
+                raise ValueError(
+                    f"values must have shape ({t}, ...) like the first observations, got {shape}"
+                )
             if self.n_series is None:
                 self._replicate(shape[0])
             if shape[0] != self.n_series:
@@ -361,15 +369,20 @@ def _first_states(panel: Panel, heads: np.ndarray, observe: Likelihood) -> list:
 
 
 def _exact_transitions(panel: Panel, observe: Likelihood) -> np.ndarray | None:
-    if not isinstance(observe, Exactly) or observe.transitions is False:
+    if not isinstance(observe, Exactly) or isinstance(observe.transitions, bool):
         return None
-    if observe.transitions is True:
-        return np.ones(panel.n_rows, dtype=bool)
     if observe.transitions not in panel.covariates:
         raise ValueError(
             f"transitions: the panel has no column {observe.transitions!r}; it has {list(panel.covariates)}"
         )
-    return np.asarray(panel.covariates[observe.transitions]).astype(bool)
+    column = np.asarray(panel.covariates[observe.transitions])
+    bad = np.flatnonzero((column != 0) & (column != 1))
+    if len(bad):
+        raise ValueError(
+            f"transitions: the column {observe.transitions!r} must hold 0 or 1, got {column[bad[0]]:g} for "
+            f"{panel.describe_row(int(bad[0]))}"
+        )
+    return column.astype(bool)
 
 
 def _check_process(process: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -41,7 +42,9 @@ class EdgePath(eqx.Module):
     labels: tuple = eqx.field(static=True)
 
     def at(self, time: Any) -> Array:
-        """Index of the state at times (m,) within the edge, (..., m); right-continuous."""
+        """Index of the state at times (m,) within the edge, (..., m), or at one time, (...)."""
+        if np.ndim(time) == 0:
+            return self.at(jnp.asarray(time)[None])[..., 0]
         time = jnp.asarray(time)
         jumps = self.times[..., None, 1:] <= time[..., :, None]
         inside = jumps & (self.times[..., None, 1:] < self.end[..., None, None])
@@ -55,18 +58,27 @@ class EdgePath(eqx.Module):
         return jnp.sum(self.states[..., 1:] != self.states[..., :-1], axis=-1)
 
 
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """The edges on which paths are drawn, by node number; an edge along which rates change has several.
+
+    Pieces of one edge are in the order of time; the nodes between them are not nodes of the graph.
+    """
+
+    parents: np.ndarray  # (n,)
+    children: np.ndarray  # (n,)
+
+
 class JumpPaths(eqx.Module):
     """Jump paths on all edges in continuous time, in fixed buffers.
 
     Attributes:
-        parents, children: (n,) node numbers.
-        starts, ends: (n,) times; start_states: (..., n).
+        starts, ends: (..., n) times; start_states: (..., n).
         times, states: (..., n, B) jump times and the states entered; padded with end time and end state.
         overflow: (...) number of edges whose buffer was too short; those draws are not usable.
     """
 
-    parents: np.ndarray
-    children: np.ndarray
+    pieces: Pieces = eqx.field(static=True)
     starts: Array
     ends: Array
     start_states: Array
@@ -115,9 +127,9 @@ class Trajectory(eqx.Module):
         if not pieces:
             raise KeyError(f"there is no edge {parent!r} -> {child!r} in continuous time")
         j = self.jumps
-        times = [j.starts[pieces[0]] * jnp.ones_like(j.times[..., 0, :1])]
+        times = [j.starts[..., pieces[0], None] * jnp.ones_like(j.times[..., 0, :1])]
         states = [j.start_states[..., pieces[0], None]]
-        end = j.ends[pieces[-1]]
+        end = j.ends[..., pieces[-1]]
         for piece in pieces:
             times.append(j.times[..., piece, :])
             states.append(j.states[..., piece, :])
@@ -131,11 +143,11 @@ class Trajectory(eqx.Module):
     def _pieces(self, a: int, b: int) -> list[int]:
         """Consecutive pieces of an edge that was split where its rates change."""
         assert self.jumps is not None
-        into = {int(child): i for i, child in enumerate(self.jumps.children)}
+        into = {int(child): i for i, child in enumerate(self.jumps.pieces.children)}
         pieces, node, n = [], b, self.values.shape[-1]
         while node in into:
             pieces.append(into[node])
-            node = int(self.jumps.parents[pieces[-1]])
+            node = int(self.jumps.pieces.parents[pieces[-1]])
             if node == a:
                 return pieces[::-1]
             if node < n:
@@ -146,7 +158,7 @@ class Trajectory(eqx.Module):
         """States at given times, for graphs whose components are paths in time (chains, panels).
 
         Args:
-            times: (m,) times.
+            times: (m,) times, or one.
 
         Returns:
             (..., n_components, m) index of the state, -1 before the first and after the last node of the
@@ -155,7 +167,11 @@ class Trajectory(eqx.Module):
         """
         from mjp.inference.on_grid import states_on_grid
 
-        return states_on_grid(self, jnp.asarray(times))
+        grid = jnp.asarray(times)
+        if grid.ndim > 1:
+            raise ValueError(f"times must be one-dimensional, got shape {grid.shape}")
+        states = states_on_grid(self, jnp.atleast_1d(grid))
+        return states if grid.ndim else states[..., 0]
 
     def to_xarray(self) -> xarray.DataArray:
         """States at the nodes as a labelled DataArray, with dims draw (if any) and node."""

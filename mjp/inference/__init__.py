@@ -4,3 +4,6 @@ from mjp.inference import finite_state_engine as finite_state_engine
 from mjp.inference import rules as rules
 from mjp.inference.condition import Guided as Guided
 from mjp.inference.condition import condition as condition
+from mjp.inference.evidence import Evidence as Evidence
+from mjp.inference.evidence import evidence as evidence
+from mjp.inference.simulate import simulate as simulate

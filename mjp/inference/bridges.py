@@ -26,7 +26,13 @@ def buffer_size(expected_events: float) -> int:
 
 
 def sample_bridges(
-    generators: Array, which: np.ndarray, durations: Array, start: Array, end: Array, uniforms: Array
+    generators: Array,
+    which: np.ndarray,
+    durations: Array,
+    start: Array,
+    end: Array,
+    total: Array,
+    uniforms: Array,
 ) -> Bridges:
     r"""Draw paths of jump processes given both ends (Hobolth & Stone 2009, §2.3; Fearnhead & Sherlock 2006).
 
@@ -37,6 +43,7 @@ def sample_bridges(
     Args:
         generators: (G, K, K); which: (n,) generator of each edge; durations: (n,).
         start, end: (n,) states at both ends; the end must be reachable.
+        total: (n,) transition probabilities between them, which show how much lies beyond the buffer.
         uniforms: (n, 2 B + 1) numbers that drive the draw: one for the number of events, B for their
             times, B for their states.
 
@@ -49,18 +56,20 @@ def sample_bridges(
     rate = jnp.max(-jnp.diagonal(generators, axis1=-2, axis2=-1), axis=-1)
     rate = jnp.maximum(rate, jnp.finfo(dtype).tiny ** 0.5)
     jump = jnp.eye(n_states, dtype=dtype) + generators / rate[:, None, None]
-    # Poisson probability of needing more than the buffer shows up as weight on one more event
-    powers = matrix_powers(jump, size + 2)
-    to_end = jnp.moveaxis(powers, -1, 1)[which, end]  # (n, size + 2, K): (R^m)_{x b}
+    powers = matrix_powers(jump, size + 1)
+    to_end = jnp.moveaxis(powers, -1, 1)[which, end]  # (n, size + 1, K): (R^m)_{x b}
     mean = (rate[which] * durations)[:, None]
-    number = jnp.arange(size + 2)
+    number = jnp.arange(size + 1)
     log_poisson = jnp.where(
         mean > 0, number * jnp.log(jnp.where(mean > 0, mean, 1.0)), jnp.where(number > 0, -jnp.inf, 0.0)
     )
-    log_poisson = log_poisson - gammaln(number + 1.0)
-    log_poisson = log_poisson - jnp.max(log_poisson, axis=-1, keepdims=True)
+    poisson = jnp.exp(log_poisson - gammaln(number + 1.0) - mean)
     from_start = jnp.take_along_axis(to_end, start[:, None, None], axis=2)[..., 0]
-    n_events = draw(jnp.exp(log_poisson) * from_start, uniforms[:, 0])
+    weights = poisson * from_start
+    # all that the buffer leaves out is one more outcome; less than rounding errors is nothing
+    beyond = total - jnp.sum(weights, axis=-1)
+    beyond = jnp.where(beyond > 256 * jnp.finfo(dtype).eps * total, beyond, 0.0)
+    n_events = draw(jnp.concatenate([weights, beyond[:, None]], axis=1), uniforms[:, 0])
     overflow = n_events > size
     n_events = jnp.minimum(n_events, size)
 

@@ -1,9 +1,6 @@
 """Exact conditioning of graphs of finite states."""
 
-from typing import Any
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -17,7 +14,8 @@ from mjp.inference.condition import Guided
 from mjp.inference.exact_evidence import log_evidence, path_inputs, tree_inputs
 from mjp.inference.finite_states import FiniteStates, JumpEdges, evaluate
 from mjp.inference.impossible import check_possible
-from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION
+from mjp.inference.matrix_exponential import Pairs, transition_matrices
+from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.rules.state_observations import UNKNOWN
 from mjp.trajectory import JumpPaths, Names, Trajectory
@@ -43,21 +41,24 @@ class FiniteStateGuided(Guided):
     @property
     def innovations(self) -> dict[str, tuple[int, ...]]:
         """Innovations of the states at the nodes, and of the jump paths on the edges."""
-        shapes = {"nodes": (len(self.model.parent),)}
+        shapes = {"nodes": (len(self.model.layout.parent),)}
         for i, jumps in enumerate(self.model.jumps):
-            shapes[f"jumps{i or ''}"] = (len(jumps.children), 2 * self.max_jumps + 2)
+            shapes[f"jumps{i or ''}"] = (len(jumps.which), 2 * self.max_jumps + 2)
         return shapes
 
     def push(self, z: dict[str, Array]) -> tuple[Trajectory, Array]:
         """The draw as a function of innovations: states by inverting cumulative probabilities."""
         uniforms = {name: ndtr(value) for name, value in z.items()}
         states = self._states(uniforms["nodes"])
-        paths = [
+        batches = [
             self._jump_paths(jumps, states, uniforms[f"jumps{i or ''}"])
             for i, jumps in enumerate(self.model.jumps)
         ]
-        names, n = self.names, self.model.n_graph_nodes
-        trajectory = Trajectory(states[:n], (), _side_by_side(paths), names)
+        paths = None
+        if batches:
+            *columns, overflow = [jnp.concatenate(column) for column in zip(*batches, strict=True)]
+            paths = JumpPaths(self.model.layout.pieces, *columns, jnp.sum(overflow))
+        trajectory = Trajectory(states[: self.model.layout.n_graph_nodes], (), paths, self.names)
         return trajectory, jnp.zeros_like(self.log_evidence)
 
     def sample(self, key: Array) -> tuple[Trajectory, Array]:
@@ -66,44 +67,45 @@ class FiniteStateGuided(Guided):
 
     def _states(self, uniforms: Array) -> Array:
         """States at all nodes, (n,)."""
-        model = self.model
-        if model.levels is not None:
+        model, layout = self.model, self.model.layout
+        if layout.levels is not None:
             kernels, nodes = tree_inputs(model)
-            potentials, _ = level_sweeps.prune(model.levels, kernels, nodes)
-            by_row = jnp.append(uniforms, 0.0)[model.levels.node]
-            rows = level_sweeps.guided_states(model.levels, model.root_laws, kernels, potentials, by_row)
-            return rows[model.levels.row_of_node]
-        states = jnp.asarray(np.maximum(model.known, 0), jnp.int32)
-        for paths in model.paths:
+            potentials, _ = level_sweeps.prune(layout.levels, kernels, nodes)
+            by_row = jnp.append(uniforms, 0.0)[layout.levels.node]
+            rows = level_sweeps.guided_states(layout.levels, model.root_laws, kernels, potentials, by_row)
+            return rows[layout.levels.row_of_node]
+        states = jnp.asarray(np.maximum(layout.known, 0), jnp.int32)
+        for paths in layout.paths:
             initial, nodes = path_inputs(model, paths)
-            index = model.edge_matrix[paths.nodes[1:]]
+            index = layout.edge_matrix[paths.nodes[1:]]
             potentials = path_sweeps.backward_filter(model.matrices, index, nodes)
             by_node = jnp.append(uniforms, 0.0)[paths.nodes]
             drawn = path_sweeps.guided_states(initial, model.matrices, index, potentials, by_node)
-            real = (paths.nodes < len(model.parent)) & (np.append(model.known, 0)[paths.nodes] == UNKNOWN)
+            real = (paths.nodes < len(layout.parent)) & (np.append(layout.known, 0)[paths.nodes] == UNKNOWN)
             states = states.at[paths.nodes[real]].set(drawn[real])
         return states
 
-    def _jump_paths(self, edges: JumpEdges, states: Array, uniforms: Array) -> JumpPaths:
-        """Jump paths on edges between drawn states."""
-        start, end = states[edges.parents], states[edges.children]
+    def _jump_paths(self, edges: JumpEdges, states: Array, uniforms: Array) -> list[Array]:
+        """Jump paths on edges between drawn states, as the arrays of a JumpPaths."""
+        start, end = states[edges.pieces.parents], states[edges.pieces.children]
         durations = jnp.asarray(edges.durations, edges.generators.dtype)
-        before = end
-        entry, exact = edges.arrival == ENTRY, edges.arrival == EXACT_TRANSITION
-        if np.any(entry):
+        arrival, before, inside = edges.selection.arrival, end, durations
+        pairs = Pairs(edges.which, edges.durations, edges.generators.shape[0])
+        matrices = transition_matrices(edges.generators, pairs)
+        chosen = np.flatnonzero(arrival == ENTRY)
+        if len(chosen):
             # the state just before an exact entry into d has weight P[start, k] q[k, d]
             off = edges.generators * (1.0 - np.eye(edges.generators.shape[-1]))
-            which, chosen = edges.which[entry], np.flatnonzero(entry)
-            through = jax.vmap(lambda q, t: jax.scipy.linalg.expm(q * t))
-            arrive = through(edges.generators[which], durations[chosen])
-            rows = jnp.take_along_axis(arrive, start[chosen, None, None], axis=1)[:, 0]
-            weights = rows * jnp.take_along_axis(off[which], end[chosen, None, None], axis=2)[..., 0]
+            weights = matrices[pairs.edge[chosen], start[chosen]] * off[edges.which[chosen], :, end[chosen]]
             before = before.at[chosen].set(path_sweeps.draw(weights, uniforms[chosen, -1]))
-        inside = durations
-        if np.any(exact):
-            before = jnp.where(exact, start, before)
-            inside = jnp.where(exact, 0.0, durations)
-        bridges = sample_bridges(edges.generators, edges.which, inside, start, before, uniforms[:, :-1])
+        total = matrices[pairs.edge, start, before]
+        constant = (arrival == EXACT_TRANSITION) | (arrival == NO_JUMP)
+        if np.any(constant):
+            before, inside = jnp.where(constant, start, before), jnp.where(constant, 0.0, durations)
+            total = jnp.where(constant, 1.0, total)
+        bridges = sample_bridges(
+            edges.generators, edges.which, inside, start, before, total, uniforms[:, :-1]
+        )
         # what comes after the last jump is the end of the edge: an exact entry is a jump just there
         padding = jnp.arange(bridges.times.shape[1]) >= bridges.count[:, None]
         times = jnp.where(padding, durations[:, None], bridges.times)
@@ -111,27 +113,7 @@ class FiniteStateGuided(Guided):
         starts = jnp.asarray(edges.starts, durations.dtype)
         times = jnp.concatenate([times, durations[:, None]], axis=1) + starts[:, None]
         jumped = jnp.concatenate([jumped, end[:, None]], axis=1)
-        overflow = jnp.sum(bridges.overflow)
-        ends = starts + durations
-        return JumpPaths(edges.parents, edges.children, starts, ends, start, times, jumped, overflow)
-
-
-def _side_by_side(paths: list[JumpPaths]) -> JumpPaths | None:
-    if not paths:
-        return None
-    if len(paths) == 1:
-        return paths[0]
-    join: Any = lambda name, numpy=jnp: numpy.concatenate([getattr(p, name) for p in paths])  # noqa: E731
-    return JumpPaths(
-        join("parents", np),
-        join("children", np),
-        join("starts"),
-        join("ends"),
-        join("start_states"),
-        join("times"),
-        join("states"),
-        sum((p.overflow for p in paths), start=jnp.zeros((), jnp.int32)),
-    )
+        return [starts, starts + durations, start, times, jumped, bridges.overflow]
 
 
 @register_engine("finite states")
@@ -139,6 +121,8 @@ def condition_finite_states(
     graph: Graph, *, max_jumps: int | None = None, observed: bool = True
 ) -> FiniteStateGuided:
     """Evaluate, filter backwards and return the guided graph; see `mjp.condition`."""
+    if max_jumps is not None and (not isinstance(max_jumps, int | np.integer) or max_jumps < 1):
+        raise ValueError(f"max_jumps must be a positive integer, got {max_jumps!r}")
     model = evaluate(graph, observed=observed)
     if observed:
         check_possible(graph, model)
@@ -146,7 +130,7 @@ def condition_finite_states(
     evidence = evidence.reshape(graph.batch_shape)
     if observed and is_concrete(evidence):
         _check_evidence(graph, np.asarray(evidence))
-    names = Names(graph, model.states)
+    names = Names(graph, model.layout.states)
     return FiniteStateGuided(evidence, terms, model, names, True, max_jumps or _buffer(model))
 
 
@@ -169,5 +153,7 @@ def _check_evidence(graph: Graph, evidence: np.ndarray) -> None:
     if graph.kind == "panel" and evidence.ndim:
         subjects = [graph.panel.subjects[i] for i in np.flatnonzero(~(evidence > -np.inf))]  # type: ignore[attr-defined]
         shown = ", ".join(repr(subject) for subject in subjects[:5])
-        raise ValueError(f"the observations of {len(subjects)} subjects are impossible under the model: {shown}")
+        raise ValueError(
+            f"the observations of {len(subjects)} subjects are impossible under the model: {shown}"
+        )
     raise ValueError("the observations are impossible under the model: the likelihood is zero")

@@ -1,7 +1,7 @@
 """Graphs of finite states, evaluated: transition matrices, potentials, and the schedule of the sweeps."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -10,53 +10,75 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import Distribution
 
-from mjp._checks import is_concrete
+from mjp._checks import check_stochastic, is_concrete
 from mjp.graph import Edges, Graph, Roots
 from mjp.inference.potentials.categorical import Categorical
-from mjp.inference.rules.finite_states import SNAPSHOT, Kernels
+from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP, SNAPSHOT, Kernels
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.rules.state_observations import UNKNOWN, StateEvidence
 from mjp.inference.schedule import Levels, Paths, schedule_levels, schedule_paths, topological_depth
+from mjp.observations import is_missing
 from mjp.processes.finite_states import FiniteStateProcess
+from mjp.trajectory import Pieces
 
 
 class JumpEdges(eqx.Module):
     """Edges in continuous time, on which a jump path is drawn between the states at the ends."""
 
-    parents: np.ndarray  # (n,)
-    children: np.ndarray  # (n,)
+    pieces: Pieces = eqx.field(static=True)
     generators: Array  # (G, K, K)
-    which: np.ndarray  # (n,)
     durations: Array | np.ndarray  # (n,)
     starts: Array | np.ndarray  # (n,)
-    arrival: np.ndarray  # (n,)
+    selection: "Selection" = eqx.field(static=True)
+
+    @property
+    def which(self) -> np.ndarray:
+        """Generator of each edge, (n,)."""
+        return self.selection.which
 
 
-class FiniteStates(eqx.Module):
-    """A graph of finite states with everything evaluated that inference needs.
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What is known of jump edges before compilation, besides their ends."""
+
+    which: np.ndarray  # (n,) generator of each edge
+    arrival: np.ndarray  # (n,) how each edge reaches its child
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What is known of a graph before compilation; static in a pytree and compared by identity.
 
     Nodes are those of the graph, then those inserted where rates change along an edge, then a dummy.
     """
 
-    matrices: Array  # (U + 1, K, K), the last is the identity
     edge_matrix: np.ndarray  # (n + 1,) matrix of the edge above each node
-    nodes: Categorical  # (n + 1, K), the dummy's potential is one
     known: np.ndarray  # (n,) state or UNKNOWN
+    arrival: np.ndarray  # (n,) how each node's edge reaches it
     parent: np.ndarray  # (n,)
     component: np.ndarray  # (n,) entry of the evidence
     root_nodes: np.ndarray  # (n_roots,)
-    root_laws: Array  # (n_roots, K) probabilities; one-hot for a known value
     paths: tuple[Paths, ...]
     pinned: np.ndarray  # (p,) children whose edge joins two known states
     levels: Levels | None
-    jumps: tuple[JumpEdges, ...]
-    n_components: int = eqx.field(static=True)
-    n_graph_nodes: int = eqx.field(static=True)
-    states: tuple = eqx.field(static=True)
+    pieces: Pieces  # edges in continuous time, batch after batch
+    n_components: int
+    n_graph_nodes: int
+    states: tuple
 
     @property
     def n_states(self) -> int:
         return len(self.states)
+
+
+class FiniteStates(eqx.Module):
+    """A graph of finite states with everything evaluated that inference needs."""
+
+    matrices: Array  # (U + 1, K, K), the last is the identity
+    nodes: Categorical  # (n + 1, K), the dummy's potential is one
+    root_laws: Array  # (n_roots, K) probabilities; one-hot for a known value
+    jumps: tuple[JumpEdges, ...]
+    layout: Layout = eqx.field(static=True)
 
 
 def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
@@ -70,7 +92,8 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
             other, a node without parent that is not a root, a first state outside the process.
     """
     process = _process(graph)
-    edges, n_nodes, last = _split_at_breaks(graph)
+    edges, final = _split_at_breaks(graph)
+    n_nodes = len(final)
     parent = np.full(n_nodes, -1, dtype=np.int64)
     for batch in edges:
         parent[batch.children] = batch.parents
@@ -78,6 +101,9 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
     _, head = topological_depth(parent)
     evidence = StateEvidence(graph, process, n_nodes)
     arrival = evidence.arrival if observed else np.full(n_nodes, SNAPSHOT, dtype=np.int8)
+    if np.any(arrival == EXACT_TRANSITION):
+        inserted = np.arange(n_nodes) != final
+        arrival = np.where(inserted & (arrival[final] == EXACT_TRANSITION), NO_JUMP, arrival)
     if not observed:
         evidence.known[:] = UNKNOWN
         evidence.factors = []
@@ -96,7 +122,11 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
             j = kernels.jumps
             jumps.append(
                 JumpEdges(
-                    batch.parents, batch.children, j.generators, j.which, j.durations, j.starts, j.arrival
+                    Pieces(batch.parents, batch.children),
+                    j.generators,
+                    j.durations,
+                    j.starts,
+                    Selection(np.asarray(j.which), j.arrival),
                 )
             )
     nodes = evidence.potentials()
@@ -106,23 +136,26 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
     edge_matrix[edge_matrix < 0] = offset
     known = evidence.known
     cut = schedule_paths(parent, known != UNKNOWN, component)
-    return FiniteStates(
-        matrices=matrices,
+    layout = Layout(
         edge_matrix=edge_matrix.astype(np.int32),
-        nodes=Categorical(nodes.values.astype(dtype), nodes.log_scale.astype(dtype)),
         known=known,
+        arrival=arrival,
         parent=parent,
         component=component,
         root_nodes=root_nodes,
-        root_laws=root_laws.astype(dtype),
         paths=tuple(cut[0]) if cut is not None else (),
         pinned=cut[1] if cut is not None else np.zeros(0, dtype=np.int64),
         levels=None if cut is not None else schedule_levels(parent),
-        jumps=tuple(jumps),
+        pieces=Pieces(
+            np.concatenate([np.zeros(0, dtype=np.int64), *(edges.pieces.parents for edges in jumps)]),
+            np.concatenate([np.zeros(0, dtype=np.int64), *(edges.pieces.children for edges in jumps)]),
+        ),
         n_components=max(int(np.prod(graph.batch_shape)), 1),
         n_graph_nodes=graph.n_nodes,
         states=process.states,
     )
+    potentials = Categorical(nodes.values.astype(dtype), nodes.log_scale.astype(dtype))
+    return FiniteStates(matrices, potentials, root_laws.astype(dtype), tuple(jumps), layout)
 
 
 def _process(graph: Graph) -> FiniteStateProcess:
@@ -150,7 +183,8 @@ def _merged(edges: Iterable[Edges]) -> list[Edges]:
     """Batches of the same process side by side, so that hand-made graphs stay compact."""
     groups: dict[tuple, list[Edges]] = {}
     for batch in edges:
-        concrete = is_concrete(batch.durations) and all(is_concrete(c) for c in batch.covariates.values())
+        numbers = (batch.durations, batch.starts, *batch.covariates.values())
+        concrete = all(is_concrete(array) for array in numbers)
         groups.setdefault((id(batch.process), concrete, tuple(batch.covariates)), []).append(batch)
     merged = []
     for (_, concrete, names), group in groups.items():
@@ -172,10 +206,14 @@ def _merged(edges: Iterable[Edges]) -> list[Edges]:
     return merged
 
 
-def _split_at_breaks(graph: Graph) -> tuple[list[Edges], int, np.ndarray]:
-    """Insert hidden nodes where the process of an edge changes in time."""
+def _split_at_breaks(graph: Graph) -> tuple[list[Edges], np.ndarray]:
+    """Insert hidden nodes where the process of an edge changes in time.
+
+    Returns:
+        the edges; and for every node, inserted ones included, the node of the graph that its edge leads to.
+    """
     n_nodes = graph.n_nodes
-    result = []
+    result, final = [], [np.arange(n_nodes)]
     for batch in _merged(graph.edges):
         breaks = np.asarray(rule_of(batch.process).pieces(batch.process))
         if len(breaks) == 0:
@@ -198,6 +236,7 @@ def _split_at_breaks(graph: Graph) -> tuple[list[Edges], int, np.ndarray]:
         children = np.where(is_last, batch.children[origin], inserted)
         parents = np.where(is_first, batch.parents[origin], np.roll(inserted, 1))
         n_nodes += int((~is_last).sum())
+        final.append(batch.children[origin][~is_last])
         columns = {name: values[origin] for name, values in batch.covariates.items()}
         result.append(
             replace(
@@ -209,7 +248,7 @@ def _split_at_breaks(graph: Graph) -> tuple[list[Edges], int, np.ndarray]:
                 covariates=columns,
             )
         )
-    return result, n_nodes, np.arange(graph.n_nodes)
+    return result, np.concatenate(final)
 
 
 def _roots(graph: Graph, evidence: StateEvidence) -> tuple[np.ndarray, Array]:
@@ -223,7 +262,12 @@ def _law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
     k = process.n_states
     if not isinstance(roots.initial, Distribution):
         for node, label in zip(roots.nodes.tolist(), roots.initial, strict=True):
-            if isinstance(label, np.ndarray | Array) and np.ndim(label) > 0:
+            if is_missing(label):
+                raise ValueError(
+                    f"initial: the first state at {graph.describe_node(node)} is {label!r}; give a state or "
+                    f"a Distribution over {list(process.states)}"
+                )
+            if isinstance(label, list | tuple | np.ndarray | Array) and np.ndim(label) > 0:
                 raise TypeError(
                     f"initial must be a state or a Distribution over {list(process.states)}, got an array of "
                     f"shape {np.shape(label)}; write dist.Categorical(probs)"
@@ -235,10 +279,21 @@ def _law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
         one_hot[np.arange(n), evidence.known[roots.nodes]] = 1.0
         return jnp.asarray(one_hot, jnp.result_type(float))
     law: Any = roots.initial
-    if law.event_shape or (law.has_enumerate_support and law.enumerate_support(expand=False).shape[0] != k):
-        raise ValueError(f"initial must be a Distribution over the {k} states {list(process.states)}")
+    if law.event_shape or not law.has_enumerate_support or not _enumerates(law, k):
+        raise ValueError(
+            f"initial must be a Distribution over the {k} states {list(process.states)}, such as "
+            f"dist.Categorical(probs), got {type(law).__name__}"
+        )
     values = jnp.arange(k).reshape(k, *[1] * len(law.batch_shape))
     log_law = jnp.moveaxis(law.log_prob(values), 0, -1)
     if log_law.ndim > 1 and log_law.shape[0] not in (1, n):
         raise ValueError(f"initial has batch shape {law.batch_shape}, but there are {n} roots")
+    check_stochastic("initial", jnp.exp(log_law), "states")
     return jnp.broadcast_to(jnp.exp(log_law), (n, k))
+
+
+def _enumerates(law: Any, n_states: int) -> bool:
+    values = law.enumerate_support(expand=False).reshape(-1)
+    if len(values) != n_states:
+        return False
+    return not is_concrete(values) or np.array_equal(np.asarray(values), np.arange(n_states))

@@ -10,18 +10,21 @@ from mjp.inference.segments import Segments, segment_sum
 
 type Selection = tuple[np.ndarray, Segments] | None
 
+_TINY, _SMALL = 6, 24  # numbers of states at which the fastest form of a product changes
+
 
 def forward_filter(initial: Array, matrices: Array, index: np.ndarray | None, nodes: Categorical) -> Array:
     r"""Log-increments $\log p(y_t \mid y_{0:t-1})$ along S paths of L edges.
 
-    The filter stays in probability scale. Each step divides by the total of the step before, so that
-    the product with the matrix does not wait for the sum; the total of a step is then its increment.
-    Increments are logged outside the scan and never accumulated inside it, so that float32 keeps its
-    accuracy over long series.
+    The filter stays in probability scale: each step multiplies the predicted law by the likelihood,
+    moves it along the edge and divides by its total before the move, so that the product with the
+    matrix need not wait for the sum. Totals are logged outside the scan and never accumulated inside
+    it, so that float32 keeps its accuracy over long series.
 
     The derivative is one backward recursion for the adjoint of the filter. With weights $w_t$ on the
-    increments the adjoint of the normalised law has inner product $w_{t+1}$ with that law, which saves
-    a reduction per step; derivatives with respect to the matrices are products over all steps at once.
+    increments the adjoint of a predicted law has inner product $w_t$ with that law, which saves a
+    reduction per step; the derivative in a shared matrix is one product over all steps. Steps that are
+    impossible, and those after them, contribute nothing to it.
 
     Args:
         initial: (S, K) law of the first state; need not sum to one.
@@ -35,82 +38,95 @@ def forward_filter(initial: Array, matrices: Array, index: np.ndarray | None, no
     """
     selection = None
     if index is not None:
-        real = np.flatnonzero(np.asarray(index).reshape(-1) < matrices.shape[0] - 1)
-        selection = (real, Segments(np.asarray(index).reshape(-1)[real], matrices.shape[0]))
-    totals = _totals(initial, matrices, nodes.values, index, selection)
-    return jnp.log(totals) + nodes.log_scale
+        index = np.asarray(index)
+        real = np.flatnonzero(index < matrices.shape[0] - 1)
+        selection = (real, Segments(index.reshape(-1)[real], matrices.shape[0]))
+        # the scan ends with a step whose prediction nobody reads
+        index = np.concatenate([index, np.zeros_like(index[:1])])
+    if initial.shape[0] == 1:  # a single path is a recursion of plain vectors
+        index = None if index is None else index[:, 0]
+        increments = _increments(initial[0], matrices, nodes.values[:, 0], index, selection)[:, None]
+    else:  # paths last, because loops over the few states vectorise badly
+        likelihoods = jnp.swapaxes(nodes.values, 1, 2)
+        increments = _increments(initial.T, matrices, likelihoods, index, selection)
+    return increments + nodes.log_scale
 
 
-def _joints(initial: Array, matrices: Array, likelihoods: Array, index: np.ndarray | None) -> Array:
-    """Joint laws p(x_t, y_t | y_{0:t-1}) of state and likelihood, (L + 1, S, K)."""
-    tiny = jnp.finfo(likelihoods.dtype).tiny
+def _scan(
+    initial: Array, matrices: Array, likelihoods: Array, index: np.ndarray | None
+) -> tuple[Array, Array]:
+    """Predicted laws (L + 1, K, ...) and the totals (L + 1, ...) of their products with the likelihoods."""
+    smallest = jnp.finfo(likelihoods.dtype).tiny
 
-    def step(joint: Array, x: tuple[Array, Array | None]) -> tuple[Array, Array]:
+    def step(predicted: Array, x: tuple[Array, Array | None]) -> tuple[Array, tuple[Array, Array]]:
         likelihood, which = x
-        total = jnp.maximum(jnp.sum(joint, axis=-1, keepdims=True), tiny)
-        joint = _forward(joint, matrices, which) * (likelihood / total)
-        return joint, joint
+        joint = predicted * likelihood
+        total = jnp.sum(joint, axis=0)
+        return _advance(joint, matrices, which) / jnp.maximum(total, smallest), (predicted, total)
 
-    first = initial * likelihoods[0]
-    _, joints = lax.scan(step, first, (likelihoods[1:], index))
-    return jnp.concatenate([first[None], joints])
+    return lax.scan(step, initial, (likelihoods, index))[1]
 
 
-def _forward(law: Array, matrices: Array, which: Array | None) -> Array:
-    if which is None:
-        return law @ matrices[0]
-    return jnp.einsum("si,sij->sj", law, matrices[which])
-
-
-def _backward(potential: Array, matrices: Array, which: Array | None) -> Array:
-    if which is None:
-        return potential @ matrices[0].T
-    return jnp.einsum("sij,sj->si", matrices[which], potential)
+def _advance(laws: Array, matrices: Array, which: Array | None) -> Array:
+    """Laws (K, ...) after a move with the selected matrices; each form is the fastest for its size."""
+    n_states, single = laws.shape[0], laws.ndim == 1
+    if which is not None:
+        selected = matrices[which] if single else jnp.moveaxis(matrices[which], 0, -1)
+        return jnp.sum(laws[:, None] * selected, axis=0)
+    matrix = matrices[0]
+    if n_states > _SMALL and single:
+        # XLA's product with a vector reads eight columns at a time
+        return (laws @ jnp.pad(matrix, ((0, 0), (0, -n_states % 8))))[:n_states]
+    if n_states > _SMALL or (n_states <= _TINY and single):
+        return matrix.T @ laws
+    return jnp.sum(laws[:, None] * (matrix if single else matrix[:, :, None]), axis=0)
 
 
 @jax.custom_vjp
-def _totals(
+def _increments(
     initial: Array, matrices: Array, likelihoods: Array, index: np.ndarray | None, selection: Selection
 ) -> Array:
-    return jnp.sum(_joints(initial, matrices, likelihoods, index), axis=-1)
+    return jnp.log(_scan(initial, matrices, likelihoods, index)[1])
 
 
-def _totals_forward(
+def _increments_forward(
     initial: Array, matrices: Array, likelihoods: Array, index: np.ndarray | None, selection: Selection
 ) -> tuple[Array, tuple]:
-    joints = _joints(initial, matrices, likelihoods, index)
-    totals = jnp.sum(joints, axis=-1)
-    return totals, (initial, matrices, likelihoods, index, selection, joints, totals)
+    predicted, totals = _scan(initial, matrices, likelihoods, index)
+    return jnp.log(totals), (matrices, likelihoods, index, selection, predicted, totals)
 
 
-def _totals_backward(residuals: tuple, cotangent: Array) -> tuple:
-    initial, matrices, likelihoods, index, selection, joints, totals = residuals
-    weights = cotangent * totals  # on the logarithms of the totals
-    safe = jnp.maximum(totals, jnp.finfo(totals.dtype).tiny)
-    gains = likelihoods / safe[..., None]
-    shifts = jnp.append(weights[:-1] - weights[1:], weights[-1:], axis=0)
+def _increments_backward(residuals: tuple, weights: Array) -> tuple:
+    matrices, likelihoods, index, selection, predicted, totals = residuals
+    # the barrier keeps XLA from folding the transposition into a slower product
+    transposed = lax.optimization_barrier(jnp.swapaxes(matrices, -1, -2))
 
-    def step(adjoint: Array, x: tuple) -> tuple[Array, Array]:
-        gain, shift, which = x
-        adjoint = _backward(adjoint * gain, matrices, which) + shift
-        return adjoint, adjoint
+    def step(carry: tuple[Array, Array], x: tuple) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+        potential, later_weight = carry  # adjoint of the next predicted law; its product with that law
+        law, likelihood, total, weight, which = x
+        possible = total > 0
+        scale = jnp.where(possible, 1 / total, 0)
+        weight = jnp.where(possible, weight, 0)
+        gain = likelihood * scale
+        adjoint = _advance(potential, transposed, which) + (weight - later_weight)
+        return (adjoint * gain, weight), (law * gain, potential, law * adjoint * scale)
 
-    last = jnp.broadcast_to(shifts[-1][..., None], joints[0].shape)
-    xs = (gains[1:], shifts[:-1, :, None], index)
-    _, adjoints = lax.scan(step, last, xs, reverse=True)
-    adjoints = jnp.concatenate([adjoints, last[None]])
-
-    laws, pulled = joints[:-1] / safe[:-1, :, None], (adjoints * gains)[1:]
-    n_states = laws.shape[-1]
-    laws, pulled = laws.reshape(-1, n_states), pulled.reshape(-1, n_states)
+    start = (jnp.zeros_like(likelihoods[0]), jnp.zeros_like(weights[0]))
+    xs = (predicted, likelihoods, totals, weights, index)
+    (initial_bar, _), (laws, potentials, likelihoods_bar) = lax.scan(step, start, xs, reverse=True)
     if selection is None:
-        matrices_bar = (laws.T @ pulled)[None]
+        shared = "tis,tjs->ij" if laws.ndim == 3 else "ti,tj->ij"
+        matrices_bar = jnp.einsum(shared, laws, potentials)[None]
     else:
         real, segments = selection
-        matrices_bar = segment_sum(laws[real][:, :, None] * pulled[real][:, None, :], segments)
-    joint_bar = adjoints / safe[..., None]
-    predicted = joints / jnp.where(likelihoods > 0, likelihoods, 1.0)
-    return joint_bar[0] * likelihoods[0], matrices_bar, predicted * joint_bar, None, None
+        laws, potentials = (_by_edge(value)[real] for value in (laws, potentials))
+        matrices_bar = segment_sum(laws[:, :, None] * potentials[:, None, :], segments)
+    return initial_bar, matrices_bar, likelihoods_bar, None, None
 
 
-_totals.defvjp(_totals_forward, _totals_backward)
+def _by_edge(values: Array) -> Array:
+    """Vectors (L + 1, K, ...) of all edges in a row, ((L + 1) S, K)."""
+    return jnp.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
+
+
+_increments.defvjp(_increments_forward, _increments_backward)

@@ -6,6 +6,7 @@ from mjp._checks import is_concrete
 from mjp.graph import Graph
 from mjp.inference.finite_states import FiniteStates
 from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION
+from mjp.inference.rules.state_observations import UNKNOWN
 from mjp.processes import MarkovChain, MarkovJump
 
 
@@ -15,25 +16,19 @@ def check_possible(graph: Graph, model: FiniteStates) -> None:
     The structure of the rates is known at declaration when transitions are named, or when the matrix
     is; parameters need not be.
     """
-    if len(model.pinned) == 0:
-        return
-    pinned = np.zeros(len(model.parent), dtype=bool)
-    pinned[model.pinned] = True
-    arrival = np.zeros(len(model.parent), dtype=np.int8)
-    for jumps in model.jumps:
-        arrival[jumps.children] = jumps.arrival
+    known, arrival = model.layout.known, model.layout.arrival
     for edges in graph.edges:
         reach = _reachable(edges.process)
         if reach is None:
             continue
-        child = edges.children[pinned[edges.children]]
-        parent = model.parent[child]
-        a, b = model.known[parent], model.known[child]
+        both = (known[edges.parents] != UNKNOWN) & (known[edges.children] != UNKNOWN)
+        parent, child = edges.parents[both], edges.children[both]
+        a, b = known[parent], known[child]
         possible = reach[arrival[child], a, b]
         if possible.all():
             continue
         bad = int(np.argmax(~possible))
-        states = model.states
+        states = model.layout.states
         raise ValueError(
             f"{graph.describe_node(int(child[bad]))}: state {states[b[bad]]!r} cannot be reached from "
             f"state {states[a[bad]]!r} at {graph.describe_node(int(parent[bad]))} under the model"
@@ -59,7 +54,7 @@ def _reachable(process: object) -> np.ndarray | None:
             closure = (closure.astype(int) @ closure.astype(int)) > 0
         entered = (closure.astype(int) @ support.astype(int)) > 0
         reach = np.stack([closure, entered, support | identity])
-        assert EXACT_TRANSITION == 2 and ENTRY == 1
+        assert (ENTRY, EXACT_TRANSITION) == (1, 2)
         return reach
     if isinstance(process, MarkovChain) and process.n_steps is None and process.transition is not None:
         if not is_concrete(process.transition):

@@ -206,6 +206,4 @@ def _sum_to(value: Array, shape: tuple[int, ...]) -> Array:
     return jnp.sum(value, axis=axes, keepdims=True)
 
 
-_small_product.defvjp(
-    lambda left, right: (_unrolled(left, right), (left, right)), _small_product_backward
-)
+_small_product.defvjp(lambda left, right: (_unrolled(left, right), (left, right)), _small_product_backward)

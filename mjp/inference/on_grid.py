@@ -48,22 +48,21 @@ def _within_edges(trajectory: Any, grid: Array, node: Array, values: Array) -> A
     jumps = trajectory.jumps
     n_nodes = trajectory.names.graph.n_nodes
     # the pieces of an edge, in order, behind the node that the edge leaves
-    order = np.argsort(np.asarray(jumps.starts), kind="stable")
-    origin = _origins(jumps.parents, jumps.children, n_nodes)
+    origin = _origins(jumps.pieces.parents, jumps.pieces.children, n_nodes)
     n_pieces = np.bincount(origin, minlength=n_nodes)
     table = np.full((n_nodes, max(int(n_pieces.max(initial=0)), 1)), -1)
     filled = np.zeros(n_nodes, dtype=int)
-    for piece in order:
+    for piece in range(len(origin)):
         table[origin[piece], filled[origin[piece]]] = piece
         filled[origin[piece]] += 1
     for column in range(table.shape[1]):
         piece = jnp.asarray(table[:, column])[node]  # (n, m)
         chosen = jnp.maximum(piece, 0)
         times, states = jumps.times[..., chosen, :], jumps.states[..., chosen, :]
-        happened = (times <= grid[:, None]) & (times < jumps.ends[chosen][..., None])
+        happened = (times <= grid[:, None]) & (times < jumps.ends[..., chosen, None])
         count = jnp.sum(happened, axis=-1)
         after = jnp.take_along_axis(states, jnp.maximum(count - 1, 0)[..., None], axis=-1)[..., 0]
-        begun = (piece >= 0) & (jumps.starts[chosen] <= grid)
+        begun = (piece >= 0) & (jumps.starts[..., chosen] <= grid)
         current = jnp.where(count > 0, after, jumps.start_states[..., chosen])
         values = jnp.where(begun, current, values)
     return values

@@ -1,12 +1,14 @@
 """Graph to compiled sweeps: the order in which nodes are visited, as static index arrays."""
 
-import equinox as eqx
+from dataclasses import dataclass
+
 import numpy as np
 
 _ROW_OVERHEAD = 48  # one scan step costs about as much as this many rows of work
 
 
-class Paths(eqx.Module):
+@dataclass(frozen=True, eq=False)
+class Paths:
     """Independent paths of at most L edges, side by side; one scan sweeps them all.
 
     Nodes with a known state cut the graph: a path starts at a root or at a known node and ends at a
@@ -21,7 +23,8 @@ class Paths(eqx.Module):
         return self.nodes.shape[0] - 1
 
 
-class Levels(eqx.Module):
+@dataclass(frozen=True, eq=False)
+class Levels:
     """A forest in chunks of W inner nodes of equal height; one scan over C chunks sweeps it.
 
     Nodes are stored as rows, leaves first, then chunk after chunk, so that a chunk is written as one
@@ -30,7 +33,7 @@ class Levels(eqx.Module):
     """
 
     node: np.ndarray  # (R + 1,) node of each row, the dummy n_nodes for padding and splitting rows
-    leaves: int = eqx.field(static=True)  # number of leaf rows
+    leaves: int  # number of leaf rows
     children: np.ndarray  # (C, W, 2) rows
     edges: np.ndarray  # (C, W, 2) child node whose edge is crossed; the dummy n_nodes for the identity
     parent: np.ndarray  # (R + 1,) parent row; the dummy R for roots and padding

@@ -1,46 +1,55 @@
 """Sums over static segments, and gathers whose derivative is such a sum, without scatter."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-_FEW = 32  # up to here a product with an indicator matrix is faster
+_WIDTH = 16  # items that one stage adds up
+_FEW, _LONG = 32, 8  # up to _FEW segments of items of at least _LONG numbers, a matrix product is faster
 
 
 class Segments(eqx.Module):
     """Assignment of n items to m segments, known before compilation.
 
     XLA executes a scatter on the CPU one update at a time, some hundred times slower than a gather. A
-    static assignment avoids it: sort the items by segment once, sum by doubling strides within each
-    segment, and gather the last partial sum of every segment.
+    static assignment avoids it: the items of a segment are dealt into groups of bounded size, and each
+    stage gathers and adds up the groups. Their sums are the items of the next stage, until a segment is
+    a single group.
     """
 
-    index: np.ndarray  # (n,) segment of each item
-    order: np.ndarray  # (n,) items sorted by segment
-    rank: np.ndarray  # (n,) position of each sorted item within its segment
-    last: np.ndarray  # (m,) sorted position of each segment's last item
-    filled: np.ndarray  # (m,) whether a segment has items
-    n_doublings: int = eqx.field(static=True)
+    index: np.ndarray  # (n,) segment of each item; unsigned, because XLA tests signed indices at run time
+    stages: tuple[np.ndarray, ...]  # (width, groups) items of each group, padded with one beyond the last
     trivial: bool = eqx.field(static=True)  # every segment has exactly its own item
 
     def __init__(self, index: np.ndarray, n_segments: int):
-        index = np.asarray(index, dtype=np.int32)
-        counts = np.bincount(index, minlength=n_segments)
-        order = np.argsort(index, kind="stable").astype(np.int32)
-        ends = np.cumsum(counts)
-        self.index = index
-        self.order = order
-        self.rank = (np.arange(len(index)) - (ends - counts)[index[order]]).astype(np.int32)
-        self.last = np.maximum(ends - 1, 0).astype(np.int32)
-        self.filled = counts > 0
-        self.n_doublings = int(max(counts.max(initial=1) - 1, 0)).bit_length()
-        self.trivial = n_segments == len(index) and bool(np.array_equal(index, np.arange(n_segments)))
+        self.index = np.asarray(index, dtype=np.uint32)
+        counts = np.bincount(self.index, minlength=n_segments)
+        self.trivial = len(self.index) == n_segments and bool(np.all(self.index == np.arange(n_segments)))
+        items, stages = np.argsort(self.index, kind="stable"), []
+        while counts.max(initial=0) > _WIDTH:
+            n_groups = -(-counts // _WIDTH)
+            stages.append(_groups(items, counts, n_groups, _WIDTH))
+            items, counts = np.arange(n_groups.sum()), n_groups
+        stages.append(_groups(items, counts, np.ones_like(counts), int(counts.max(initial=0))))
+        self.stages = tuple(stages)
 
     @property
     def n_segments(self) -> int:
-        return self.last.shape[0]
+        return self.stages[-1].shape[1]
+
+
+def _groups(items: np.ndarray, counts: np.ndarray, n_groups: np.ndarray, width: int) -> np.ndarray:
+    """Deal items, `counts` of them per segment in order, into `n_groups` groups per segment."""
+    segment = np.repeat(np.arange(len(counts)), counts)
+    rank = np.arange(len(items)) - (np.cumsum(counts) - counts)[segment]
+    groups = np.full((width, n_groups.sum()), len(items), dtype=np.uint32)
+    if len(items):
+        groups[rank % width, (np.cumsum(n_groups) - n_groups)[segment] + rank // width] = items
+    return groups
 
 
 def segment_sum(values: Array, segments: Segments) -> Array:
@@ -56,23 +65,17 @@ def take(table: Array, segments: Segments) -> Array:
 def _sum(values: Array, segments: Segments) -> Array:
     if segments.trivial:
         return values
-    if values.shape[0] == 0:
-        return jnp.zeros((segments.n_segments, *values.shape[1:]), values.dtype)
-    if segments.n_segments <= _FEW or values.shape[0] <= _FEW:
+    if segments.n_segments <= _FEW and math.prod(values.shape[1:]) >= _LONG:
         members = jax.nn.one_hot(segments.index, segments.n_segments, axis=0, dtype=values.dtype)
         return jnp.tensordot(members, values, axes=1)
-    expand = (slice(None),) + (None,) * (values.ndim - 1)
-    total = values[segments.order]
-    for doubling in range(segments.n_doublings):
-        stride = 2**doubling
-        # item r of a segment holds the sum of its last min(r + 1, stride) items
-        shifted = jnp.concatenate([jnp.zeros_like(total[:stride]), total[:-stride]])[: total.shape[0]]
-        total = total + jnp.where((segments.rank >= stride)[expand], shifted, 0)
-    return jnp.where(segments.filled[expand], total[segments.last], 0)
+    for groups in segments.stages:
+        padded = jnp.concatenate([values, jnp.zeros((1, *values.shape[1:]), values.dtype)])
+        values = jnp.sum(padded.at[groups].get(mode="promise_in_bounds"), axis=0)
+    return values
 
 
 def _gather(table: Array, segments: Segments) -> Array:
-    return table if segments.trivial else table[segments.index]
+    return table if segments.trivial else table.at[segments.index].get(mode="promise_in_bounds")
 
 
 @jax.custom_vjp

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mjp._checks import check_labels, check_stochastic
+from mjp._checks import as_numbers, check_labels, check_stochastic
 from mjp.processes.finite_states import FiniteStateProcess
 from mjp.processes.process import covariates_read
 
@@ -40,8 +40,7 @@ class MarkovChain(FiniteStateProcess):
             if shape is None:
                 raise TypeError("transition must return a matrix (K, K) from a step's covariates")
         else:
-            if isinstance(transition, Sequence):
-                transition = np.asarray(transition, dtype=float)
+            transition = as_numbers("transition", transition)
             self.function, self.transition, self.covariates = None, transition, ()
             shape = np.shape(transition)
         if len(shape) not in (2, 3) or (callable(transition) and len(shape) == 3) or shape[-1] != shape[-2]:

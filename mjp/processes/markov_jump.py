@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mjp._checks import check_finite, check_labels, check_times, is_concrete
+from mjp._checks import as_numbers, check_finite, check_labels, check_times, is_concrete
 from mjp.processes.finite_states import FiniteStateProcess
 from mjp.processes.process import covariates_read
 
@@ -58,8 +58,7 @@ class MarkovJump(FiniteStateProcess):
             if self.function is None:
                 self.values = tuple(sample.values())
         else:
-            if isinstance(sample, Sequence):
-                sample = np.asarray(sample, dtype=float)
+            sample = as_numbers("rates", sample)
             shape = getattr(sample, "shape", None)
             expected = ("pieces", "K", "K") if self.breaks else ("K", "K")
             pieces = (self.n_pieces,) if self.breaks else ()
@@ -144,7 +143,10 @@ def _check_named_rates(rates: Mapping, n_pieces: int) -> None:
         if hasattr(value, "dtype") and not hasattr(value, "__array__"):
             continue  # a shape without numbers, from a function of covariates
         if is_concrete(value):
-            number = np.asarray(value, dtype=float)
+            try:
+                number = np.asarray(value, dtype=float)
+            except (TypeError, ValueError):
+                raise TypeError(f"the rate from {a!r} to {b!r} must be a number, got {value!r}") from None
             if not np.all(np.isfinite(number)) or np.any(number < 0):
                 raise ValueError(f"the rate from {a!r} to {b!r} must be finite and >= 0, got {value}")
 

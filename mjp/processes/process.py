@@ -16,15 +16,20 @@ class Process(eqx.Module):
 
 
 class CovariateRecord(Mapping):
-    """Stand-in for a row of covariates that remembers which ones a function reads."""
+    """Stand-in for a row of covariates that remembers which ones a function reads.
 
-    def __init__(self) -> None:
+    Args:
+        value: what every covariate is; whether it is an integer matters to functions that index by it.
+    """
+
+    def __init__(self, value: int | float) -> None:
+        self.value = value
         self.read: list[str] = []
 
     def __getitem__(self, name: str) -> jax.Array:
         if name not in self.read:
             self.read.append(name)
-        return jnp.ones(())
+        return jnp.asarray(self.value)
 
     def __iter__(self):
         return iter(self.read)
@@ -35,12 +40,18 @@ class CovariateRecord(Mapping):
 
 def covariates_read(function: Callable[[Mapping], Any]) -> tuple[tuple[str, ...], Any]:
     """Names of the covariates that `function` reads, and the structure that it returns."""
-    record = CovariateRecord()
+    try:
+        return _probe(function, CovariateRecord(1.0))
+    except TypeError:  # a function that indexes by a covariate, such as `subject`
+        return _probe(function, CovariateRecord(0))
+
+
+def _probe(function: Callable[[Mapping], Any], record: CovariateRecord) -> tuple[tuple[str, ...], Any]:
     keys: list[Any] = []
 
     def call() -> Any:
         value = function(record)
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             keys.extend(value)
             return list(value.values())
         return value

@@ -13,8 +13,8 @@ from mjp._checks import is_concrete
 from mjp.graph import Edges
 from mjp.processes.finite_states import FiniteStateProcess
 
-# how an edge reaches its child
-SNAPSHOT, ENTRY, EXACT_TRANSITION = 0, 1, 2
+# how an edge reaches its child; NO_JUMP is a piece of an edge that ends at an exact transition time
+SNAPSHOT, ENTRY, EXACT_TRANSITION, NO_JUMP = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Jumps:
     which: np.ndarray  # (n,) generator of each edge
     durations: Any  # (n,)
     starts: Any  # (n,)
-    arrival: np.ndarray  # (n,) SNAPSHOT, ENTRY or EXACT_TRANSITION
+    arrival: np.ndarray  # (n,) SNAPSHOT, ENTRY, EXACT_TRANSITION or NO_JUMP
 
 
 @dataclass(frozen=True, eq=False)

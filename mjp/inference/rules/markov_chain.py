@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from mjp._checks import check_stochastic
 from mjp.graph import Edges
 from mjp.inference.rules.finite_states import SNAPSHOT, Kernels, distinct_covariates, over_covariates
 from mjp.inference.rules.registry import register
@@ -23,7 +24,10 @@ class MarkovChainRule:
                 raise ValueError("transition: one matrix per step needs a chain made by mjp.chain")
             return Kernels(jnp.asarray(process.transition), np.asarray(edges.covariates["step"]))
         rows, index = distinct_covariates(process, edges, process.covariates)
-        return Kernels(over_covariates(process.matrix, rows), index)
+        matrices = over_covariates(process.matrix, rows)
+        if process.function is not None:
+            check_stochastic("transition", matrices)
+        return Kernels(matrices, index)
 
     def pieces(self, process: MarkovChain) -> tuple[float, ...]:
         return ()

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from mjp._checks import is_concrete
 from mjp.graph import Edges
@@ -9,6 +10,7 @@ from mjp.inference.matrix_exponential import Pairs, transition_matrices
 from mjp.inference.rules.finite_states import (
     ENTRY,
     EXACT_TRANSITION,
+    NO_JUMP,
     Jumps,
     Kernels,
     distinct_covariates,
@@ -24,7 +26,8 @@ class MarkovJumpRule:
 
     A child entered at an exact time gives exp(Q t) off(Q), with off(Q) the generator without its
     diagonal; a row that is an exact transition time gives exp(diag(Q) t) (I + off(Q)). These are the
-    likelihoods of R's msm for `deathexact` and `obstype = 2` (Jackson 2011, §1.4).
+    likelihoods of R's msm for `deathexact` and `obstype = 2` (Jackson 2011, §1.4). Where rates change
+    before an exact transition time, the pieces up to then have the matrix exp(diag(Q) t).
     """
 
     engine = "finite states"
@@ -32,6 +35,7 @@ class MarkovJumpRule:
     def kernels(self, process: MarkovJump, edges: Edges, arrival: np.ndarray) -> Kernels:
         rows, row = distinct_covariates(process, edges, process.covariates)
         generators = over_covariates(process.generator, rows)  # (rows, pieces, K, K)
+        _check_rates(process, rows, generators)
         n_states, n_pieces = process.n_states, process.n_pieces
         piece = _piece(process, edges)
         used, which = np.unique(row * n_pieces + piece, return_inverse=True)
@@ -43,7 +47,8 @@ class MarkovJumpRule:
         index = np.zeros(len(which), dtype=np.int32)
         parts, offset = [], 0
 
-        through = arrival != EXACT_TRANSITION
+        constant = arrival == NO_JUMP
+        through = (arrival != EXACT_TRANSITION) & ~constant
         if np.any(through):
             pairs = Pairs(which[through], edges.durations[through], len(used))
             matrices = transition_matrices(generators, pairs)
@@ -56,20 +61,39 @@ class MarkovJumpRule:
                 parts.append(matrices[pair] @ from_off)
                 index[entry] = offset + inverse.reshape(-1)
                 offset += len(pair)
-        exact = ~through
-        if np.any(exact):
-            pairs = Pairs(which[exact], edges.durations[exact], len(used))
-            exit_rate = jnp.diagonal(generators, axis1=-2, axis2=-1)[pairs.generator]
-            survival = jnp.exp(exit_rate * jnp.asarray(pairs.duration)[:, None])
-            jump = (jnp.eye(n_states, dtype=off.dtype) + off)[pairs.generator]
-            parts.append(survival[:, :, None] * jump)
-            index[exact] = offset + pairs.edge
+        identity = jnp.eye(n_states, dtype=off.dtype)
+        for chosen, jump in (
+            (arrival == EXACT_TRANSITION, identity + off),
+            (constant, jnp.zeros_like(off) + identity),
+        ):
+            if np.any(chosen):
+                pairs = Pairs(which[chosen], edges.durations[chosen], len(used))
+                exit_rate = jnp.diagonal(generators, axis1=-2, axis2=-1)[pairs.generator]
+                survival = jnp.exp(exit_rate * jnp.asarray(pairs.duration)[:, None])
+                parts.append(survival[:, :, None] * jump[pairs.generator])
+                index[chosen] = offset + pairs.edge
+                offset += len(survival)
         matrices = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
         jumps = Jumps(generators, which, edges.durations, edges.starts, arrival)
         return Kernels(matrices, index, jumps)
 
     def pieces(self, process: MarkovJump) -> tuple[float, ...]:
         return process.breaks
+
+
+def _check_rates(process: MarkovJump, rows: dict, generators: Array) -> None:
+    """Raise ValueError that names the covariates at which a function gives rates that are not rates."""
+    if process.function is None or not is_concrete(generators):
+        return
+    off = np.asarray(generators) * (1.0 - np.eye(process.n_states))
+    bad = np.argwhere(~(np.isfinite(off) & (off >= 0)))
+    if len(bad):
+        row, piece, a, b = (int(i) for i in bad[0])
+        where = {name: np.asarray(values)[row].item() for name, values in rows.items()}
+        raise ValueError(
+            f"the rate from {process.states[a]!r} to {process.states[b]!r} must be finite and >= 0, got "
+            f"{off[row, piece, a, b]} at the covariates {where}"
+        )
 
 
 def _piece(process: MarkovJump, edges: Edges) -> np.ndarray:

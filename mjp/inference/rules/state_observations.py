@@ -67,20 +67,26 @@ class StateEvidence:
 
     def _exactly(self, observed: Observations, likelihood: Exactly) -> None:
         entry = {self._entry(label) for label in likelihood.entry}
+        exact = observed.exact_transition
+        if isinstance(likelihood.transitions, bool):
+            exact = np.full(len(observed.nodes), likelihood.transitions)
+        elif exact is None:
+            raise ValueError(
+                f"transitions: {likelihood.transitions!r} names a column, which only a panel has; use True "
+                "or False here"
+            )
         censored: dict[frozenset, list[int]] = {}
         for i, (node, label) in enumerate(zip(observed.nodes.tolist(), self._labels(observed), strict=True)):
             if is_missing(label):
                 continue
+            if exact[i]:
+                self.arrival[node] = EXACT_TRANSITION
             if isinstance(label, set | frozenset):
                 censored.setdefault(frozenset(label), []).append(node)
                 continue
             self.set_known(node, label)
-            if observed.exact_transition is not None and observed.exact_transition[i]:
-                self.arrival[node] = EXACT_TRANSITION
-            elif self.known[node] in entry:
+            if not exact[i] and self.known[node] in entry:
                 self.arrival[node] = ENTRY
-        if likelihood.transitions is True and observed.exact_transition is None:
-            self.arrival[observed.nodes] = EXACT_TRANSITION
         if censored:
             row = np.full(len(self.known), len(censored))
             table = np.zeros((len(censored), self.process.n_states))
@@ -100,7 +106,8 @@ class StateEvidence:
             )
         if likelihood.matrix.shape[1] != len(outcomes):
             raise ValueError(
-                f"matrix must have one column per outcome {list(outcomes)}, got shape {likelihood.matrix.shape}"
+                f"matrix must have one column per outcome {list(outcomes)}, got shape "
+                f"{likelihood.matrix.shape}"
             )
         position = {label: i for i, label in enumerate(outcomes)}
         row = np.full(len(self.known), len(outcomes))
@@ -108,16 +115,18 @@ class StateEvidence:
             if is_missing(label):
                 continue
             if isinstance(label, set | frozenset):
-                raise ValueError(f"{self._where(node)}: a misclassified state cannot be a set, got {set(label)}")
-            if label not in position:
                 raise ValueError(
-                    f"{self._where(node)}: unknown state {label!r}; expected one of {list(outcomes)}"
+                    f"{self._where(node)}: a misclassified state cannot be a set, got {set(label)}"
                 )
             if label in states and states.index(label) in entry:
                 self.set_known(node, label)
                 self.arrival[node] = ENTRY
-            else:
-                row[node] = position[label]
+                continue
+            if label not in position:
+                raise ValueError(
+                    f"{self._where(node)}: unknown state {label!r}; expected one of {list(outcomes)}"
+                )
+            row[node] = position[label]
         table = likelihood.matrix.T
         self._factor(table, jnp.zeros(table.shape[0], table.dtype), row)
 
@@ -129,7 +138,9 @@ class StateEvidence:
             if len(nodes) == 0:
                 return
             distinct, inverse = (
-                np.unique(values, return_inverse=True) if values.ndim == 1 else (values, np.arange(len(values)))
+                np.unique(values, return_inverse=True)
+                if values.ndim == 1
+                else (values, np.arange(len(values)))
             )
         else:
             distinct, inverse = values, np.arange(len(nodes))
@@ -138,15 +149,22 @@ class StateEvidence:
             raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
         if law.is_discrete:
             distinct = distinct.astype(int) if is_concrete(distinct) else distinct
-        if is_concrete(distinct):
-            self._check_support(law, distinct, inverse.reshape(-1), nodes)
 
-        def log_density(state: Array) -> Array:
+        def density(state: Array) -> tuple[Array, Array]:
             law = likelihood(state)
-            density = law.log_prob(distinct)
-            return density.sum(axis=tuple(range(1, density.ndim)))
+            log_density, inside = law.log_prob(distinct), _inside(law, distinct)
+            axes = tuple(range(1, log_density.ndim))
+            return log_density.sum(axis=axes), jnp.broadcast_to(inside, log_density.shape).all(axis=axes)
 
-        log_values = jax.vmap(log_density)(jnp.arange(self.process.n_states)).T
+        log_values, inside = (values.T for values in jax.vmap(density)(jnp.arange(self.process.n_states)))
+        if is_concrete(inside) and is_concrete(distinct) and not np.all(np.any(inside, axis=1)):
+            outside = ~np.any(np.asarray(inside), axis=1)
+            bad = int(np.argmax(outside[inverse.reshape(-1)]))
+            raise ValueError(
+                f"{self._where(int(nodes[bad]))}: the value {distinct[inverse.reshape(-1)[bad]]} is outside the "
+                f"support of {type(law).__name__}"
+            )
+        log_values = jnp.where(inside, log_values, -jnp.inf)
         table = Categorical.from_log(log_values)
         row = np.full(len(self.known), len(distinct))
         row[nodes] = inverse.reshape(-1)
@@ -180,20 +198,6 @@ class StateEvidence:
             raise ValueError(f"{self._where(int(nodes[bad]))}: expected a finite value, got {array[bad]}")
         return np.where(missing.reshape(-1, *[1] * (array.ndim - 1)), 0.0, array), missing
 
-    def _check_support(self, law: Distribution, distinct: Any, inverse: np.ndarray, nodes: np.ndarray) -> None:
-        # parameters may be tracers; the support is then judged from its constant bounds, if it has any
-        try:
-            inside = np.asarray(law.support(distinct))
-        except Exception:  # a support that depends on traced parameters cannot be judged now
-            return
-        if inside.ndim != 1 or len(inside) != len(distinct) or inside.all():
-            return
-        bad = int(np.argmax(~inside[inverse]))
-        raise ValueError(
-            f"{self._where(int(nodes[bad]))}: the value {distinct[inverse[bad]]} is outside the support "
-            f"of {type(law).__name__}"
-        )
-
     def _labels(self, observed: Observations) -> list:
         values = observed.values
         if not is_concrete(values):
@@ -214,6 +218,14 @@ class StateEvidence:
 
     def _where(self, node: int) -> str:
         return self.graph.describe_node(node)
+
+
+def _inside(law: Distribution, values: Array) -> Array:
+    """Which values lie in the support of a law; all of them where the law does not say."""
+    try:
+        return jnp.asarray(law.support(values))
+    except (TypeError, NotImplementedError):
+        return jnp.ones((), dtype=bool)
 
 
 def _merged(observations: list[Observations]) -> list[Observations]:

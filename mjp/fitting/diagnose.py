@@ -1,0 +1,68 @@
+"""What to say when a run cannot start, or has not converged."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.handlers import seed, substitute, trace
+
+from mjp.fitting.engines import latent_sites
+
+
+def pointwise_log_likelihood(
+    model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """Log-likelihood of every observed site at one value of the parameters.
+
+    The factor of a graph appears under the graph's own name.
+    """
+    found = trace(substitute(model, data=parameters)).get_trace(*args, **kwargs)
+    result = {}
+    for name, site in found.items():
+        if site["type"] == "sample" and site["is_observed"]:
+            result[name.removesuffix("/log_likelihood")] = site["fn"].log_prob(site["value"])
+    return result
+
+
+def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) -> None:
+    """Raise ValueError that says why a chain found no starting point of positive density."""
+    potential = getattr(state, "potential_energy", None)
+    if potential is None or np.isfinite(potential):
+        return
+    from mjp.numpyro_bridge import graphs_of
+
+    sites = list(latent_sites(model, args, kwargs))
+
+    def at_prior(key: jax.Array) -> dict[str, Any]:
+        parameters = _prior_draw(model, args, kwargs, key, sites)
+        return pointwise_log_likelihood(model, args, kwargs, parameters)
+
+    keys = jax.random.split(jax.random.key(1), 8)
+    terms = jax.jit(lambda keys: jax.lax.map(at_prior, keys))(keys)
+    for name, values in terms.items():
+        never = ~np.isfinite(np.asarray(values)).any(axis=0)
+        if not np.any(never):
+            continue
+        parameters = _prior_draw(model, args, kwargs, keys[0], sites)
+        graph = graphs_of(model, args, kwargs, parameters).get(name)
+        who = ""
+        if graph is not None and graph.kind == "panel":
+            subjects = [graph.panel.subjects[i] for i in np.flatnonzero(never)]  # type: ignore[attr-defined]
+            who = " of subjects " + ", ".join(repr(subject) for subject in subjects[:5])
+            who += f" and {len(subjects) - 5} more" if len(subjects) > 5 else ""
+        raise ValueError(f"{name}: the observations{who} have zero likelihood at every prior draw tried")
+    raise ValueError(
+        "no starting point of finite density was found in 100 tries; check the priors, or pass a kernel with "
+        "another init_strategy as engine"
+    )
+
+
+def _prior_draw(
+    model: Callable, args: tuple, kwargs: dict, key: jax.Array, sites: list[str]
+) -> dict[str, Any]:
+    from mjp.numpyro_bridge import structure_only
+
+    with structure_only():
+        found = trace(seed(model, key)).get_trace(*args, **kwargs)
+    return {name: found[name]["value"] for name in sites}

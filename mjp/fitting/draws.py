@@ -1,0 +1,139 @@
+"""Paths, replicated data and log-likelihoods computed from posterior draws."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from numpyro.handlers import seed, trace
+
+from mjp.fitting.diagnose import pointwise_log_likelihood
+from mjp.fitting.engines import latent_sites
+from mjp.graph import Graph
+from mjp.inference import condition, simulate
+from mjp.inference.bridges import buffer_size
+from mjp.numpyro_bridge import graphs_of, structure_only
+
+_BATCH = 25  # draws that are computed side by side
+
+
+@dataclass(frozen=True)
+class PathDraws:
+    """Posterior paths of one graph for some posterior draws.
+
+    Attributes:
+        chain, draw: (n,) which posterior draws.
+        nodes: (n, n_nodes) states at the nodes.
+        grid: (n, n_components, m) or (n, m) states at the times asked for, -1 outside; or None.
+        replicated: simulated observations, one array (n, ...) per batch of observations.
+        overflow: number of edges, over all draws, whose jumps did not fit the buffer.
+    """
+
+    chain: np.ndarray
+    draw: np.ndarray
+    nodes: np.ndarray
+    grid: np.ndarray | None
+    replicated: tuple[np.ndarray, ...]
+    overflow: int
+
+
+def choose_draws(samples: dict[str, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Chain and draw of about `number` draws, evenly spread over every chain, (n,) each."""
+    chains, draws = next(iter(samples.values())).shape[:2]
+    per_chain = int(np.clip(-(-number // chains), 1, draws))
+    kept = np.linspace(0, draws - 1, per_chain).round().astype(int)
+    return np.repeat(np.arange(chains), per_chain), np.tile(kept, chains)
+
+
+def draw_paths(
+    model: Callable,
+    args: tuple,
+    kwargs: dict,
+    samples: dict[str, np.ndarray],
+    name: str,
+    times: np.ndarray | None,
+    number: int,
+    key: jax.Array,
+) -> PathDraws:
+    """Draw one path of the graph `name` for each of `number` posterior draws.
+
+    The buffer for jumps is sized by the rates of these draws; should a path still not fit, all are
+    drawn again with a buffer twice as large.
+    """
+    chain, draw = choose_draws(samples, number)
+    parameters = {site: jnp.asarray(values[chain, draw]) for site, values in samples.items()}
+    graph = lambda one: _graph(model, args, kwargs, one, name)  # noqa: E731
+    events = jax.jit(lambda p: lax.map(lambda one: _expected_events(graph(one)), p, batch_size=_BATCH))
+    size = buffer_size(float(np.max(np.asarray(events(parameters)), initial=0.0)))
+    keys = jax.random.split(key, len(chain))
+
+    def one_path(x: tuple[Any, jax.Array], size: int) -> tuple[Any, ...]:
+        parameters, key = x
+        path_key, data_key = jax.random.split(key)
+        declared = graph(parameters)
+        path, _ = condition(declared, max_jumps=size).sample(path_key)
+        on_grid = None if times is None else path.at(times).astype(jnp.int8)
+        replicated = simulate(declared, data_key, max_jumps=1).observations
+        return path.values.astype(jnp.int8), on_grid, replicated, path.overflow
+
+    while True:
+        run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one_path(x, size), (p, k), batch_size=_BATCH))
+        nodes, on_grid, replicated, overflow = jax.tree.map(np.asarray, run(parameters, keys))
+        if not overflow.any() or size > 10_000:
+            break
+        size *= 2
+    return PathDraws(chain, draw, nodes, on_grid, replicated, int(overflow.sum()))
+
+
+def _graph(model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any], name: str) -> Graph:
+    graphs = graphs_of(model, args, kwargs, parameters)
+    if name not in graphs:
+        raise ValueError(f"name: the model has no path {name!r}; it has {list(graphs)}")
+    return graphs[name]
+
+
+def _expected_events(graph: Graph) -> Any:
+    """Largest number of uniformized events expected on any edge."""
+    largest = jnp.zeros(())
+    for edges in condition(graph).model.jumps:  # type: ignore[attr-defined]
+        rates = jnp.max(-jnp.diagonal(edges.generators, axis1=-2, axis2=-1), axis=-1)
+        largest = jnp.maximum(
+            largest, jnp.max(rates[edges.which] * jnp.asarray(edges.durations), initial=0.0)
+        )
+    return largest
+
+
+def log_likelihoods(
+    model: Callable, args: tuple, kwargs: dict, samples: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Pointwise log-likelihood of every observed site and graph, (chain, draw, ...)."""
+    shape = next(iter(samples.values())).shape[:2]
+    flat = {site: jnp.asarray(v.reshape(-1, *v.shape[2:])) for site, v in samples.items()}
+    terms = jax.jit(
+        lambda p: lax.map(
+            lambda one: pointwise_log_likelihood(model, args, kwargs, one), p, batch_size=_BATCH
+        )
+    )(flat)
+    return {name: np.asarray(v).reshape(*shape, *v.shape[1:]) for name, v in terms.items()}
+
+
+def prior_draws(
+    model: Callable, args: tuple, kwargs: dict, number: int, key: jax.Array
+) -> dict[str, np.ndarray]:
+    """Draws of the latent and deterministic sites from the prior, (number, ...)."""
+    names = list(latent_sites(model, args, kwargs))
+
+    def one(key: jax.Array) -> dict[str, Any]:
+        with structure_only():
+            found = trace(seed(model, key)).get_trace(*args, **kwargs)
+        return {
+            name: site["value"]
+            for name, site in found.items()
+            if name in names or site["type"] == "deterministic"
+        }
+
+    drawn = jax.jit(jax.vmap(one))(jax.random.split(key, number))
+    return {name: np.asarray(value) for name, value in drawn.items()}

@@ -1,0 +1,59 @@
+"""Which kernel infers a model."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.handlers import seed, trace
+from numpyro.infer import NUTS
+from numpyro.infer.mcmc import MCMCKernel
+
+from mjp.numpyro_bridge import structure_only
+
+_DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
+
+
+def latent_sites(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The model's latent sample sites by name, from one prior run; data are not looked at."""
+    with structure_only():
+        found = trace(seed(model, jax.random.key(0))).get_trace(*args, **kwargs)
+    return {name: s for name, s in found.items() if s["type"] == "sample" and not s["is_observed"]}
+
+
+def choose_engine(
+    model: Callable, engine: str | MCMCKernel, args: tuple, kwargs: dict
+) -> tuple[str, Callable[[], MCMCKernel]]:
+    """Name of the engine and a maker of fresh kernels.
+
+    Raises:
+        ValueError: an engine that does not exist, a model without latent sites, or with discrete ones.
+        TypeError: an engine that is neither a name nor a NumPyro kernel.
+    """
+    if isinstance(engine, MCMCKernel):
+        return type(engine).__name__, lambda: _fresh(engine)
+    if not isinstance(engine, str):
+        raise TypeError(f"engine must be a name or a NumPyro kernel, got {type(engine).__name__}")
+    if engine not in ("auto", "nuts"):
+        raise ValueError(f"engine must be 'auto', 'nuts' or a NumPyro kernel, got {engine!r}")
+    sites = latent_sites(model, args, kwargs)
+    if not sites:
+        raise ValueError("model has no latent sites, so there is nothing to infer; use mjp.condition")
+    discrete = [name for name, site in sites.items() if site["fn"].support.is_discrete]
+    if discrete:
+        raise ValueError(
+            f"model: the latent site {discrete[0]!r} is discrete, which NUTS cannot sample; declare it as a "
+            "state of a process, or pass a NumPyro Gibbs kernel as engine"
+        )
+    size = sum(int(np.size(site["value"])) for site in sites.values())
+    return "NUTS", lambda: NUTS(model, dense_mass=size <= _DENSE_UP_TO)
+
+
+def _fresh(kernel: MCMCKernel) -> MCMCKernel:
+    """A copy without what an earlier compilation left in the kernel."""
+    fresh = copy.copy(kernel)
+    for attribute in ("_init_fn", "_sample_fn", "_postprocess_fn"):
+        if hasattr(fresh, attribute):
+            setattr(fresh, attribute, None)
+    return fresh

@@ -1,0 +1,236 @@
+"""The posterior of a model, and what can be read from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.infer import MCMC
+
+from mjp.fitting import groups
+from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draws
+from mjp.graph import Graph
+from mjp.inference.on_grid import node_times
+from mjp.numpyro_bridge import graphs_of
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+_PATH_DRAWS = 200  # posterior draws for which paths and replicated data are kept in `data`
+_GRID = 61
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A posterior, made by `mjp.fit`.
+
+    Attributes:
+        samples: draws of the latent and deterministic sites, (chain, draw, ...).
+        statistics: what the kernel reports per draw, under NumPyro's names.
+        settings, seconds: how it was run, and how long it took.
+    """
+
+    model: Callable
+    args: tuple
+    kwargs: dict
+    engine: str
+    samples: dict[str, np.ndarray]
+    statistics: dict[str, np.ndarray]
+    last_states: Any
+    make_kernel: Callable
+    settings: dict[str, Any]
+    seconds: dict[str, float]
+    coords: dict[str, Any] = field(default_factory=dict)
+    dims: dict[str, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def graphs(self) -> dict[str, Graph]:
+        """The graphs of the model by site name, at the posterior mean of the parameters."""
+        mean = {site: jnp.asarray(values.mean(axis=(0, 1))) for site, values in self._latent().items()}
+        return graphs_of(self.model, self.args, self.kwargs, mean)
+
+    @cached_property
+    def data(self) -> "xarray.DataTree":
+        """The posterior as an ArviZ-schema DataTree.
+
+        Groups: posterior, sample_stats, log_likelihood, prior, posterior_predictive, observed_data, and
+        `paths` with the states at the nodes (`name`) and on a grid of times (`name_on_grid`). Paths and
+        replicated data are drawn for about 200 posterior draws, spread over all chains.
+        """
+        from arviz_base import from_dict
+
+        tree: dict[str, dict[str, Any]] = {
+            "posterior": self.samples,
+            "sample_stats": groups.sample_stats(self.statistics),
+        }
+        dims = groups.site_dims(self.model, self.args, self.kwargs) | self.dims
+        coords = dict(self.coords)
+        terms = log_likelihoods(self.model, self.args, self.kwargs, self._latent())
+        tree["log_likelihood"] = terms
+        for name, values in terms.items():
+            graph = self.graphs.get(name)
+            axes, labels = groups.likelihood_dims(name, graph, values.shape[2:])
+            dims.setdefault(name, axes)
+            coords |= {k: v for k, v in labels.items() if not isinstance(v, tuple)}
+        key = jax.random.key(self.settings["seed"] + 1)
+        prior = prior_draws(self.model, self.args, self.kwargs, 500, key)
+        tree["prior"] = {name: value[None] for name, value in prior.items()}
+        sites = {name: d for name, d in dims.items() if name in self.samples or name in terms}
+        result: Any = from_dict(tree, dims=sites, coords=coords)
+        import xarray
+
+        for group, dataset in self._path_groups().items():
+            result[f"/{group}"] = xarray.DataTree(dataset)
+        result.attrs.update(self._attributes())
+        return result
+
+    def _path_groups(self) -> "dict[str, xarray.Dataset]":
+        import xarray
+
+        paths, predictive, observed = {}, {}, {}
+        for name, graph in self.graphs.items():
+            times = self._grid(graph)
+            drawn = self._draws(name, times)
+            states = self._states(name)
+            paths[name] = groups.path_array(name, graph, drawn.nodes, drawn, None, states)
+            if drawn.grid is not None:
+                on_grid = groups.path_array(name, graph, drawn.grid, drawn, times, states)
+                paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time"})
+            for i, (batch, values) in enumerate(zip(graph.observations, drawn.replicated, strict=True)):
+                label = name if len(graph.observations) == 1 else f"{name}_{i}"
+                dim, coords = groups.node_coords(name, graph)
+                seen = {
+                    k: (v[0], np.asarray(v[1])[batch.nodes])
+                    if isinstance(v, tuple)
+                    else np.asarray(v)[batch.nodes]
+                    for k, v in coords.items()
+                }
+                event = [f"{label}_event_{j}" for j in range(values.ndim - 2)]
+                predictive[label] = xarray.DataArray(
+                    groups.reshape_draws(values, drawn),
+                    dims=["chain", "draw", dim, *event],
+                    coords={"chain": np.unique(drawn.chain), "draw": np.unique(drawn.draw), **seen},
+                )
+                observed[label] = xarray.DataArray(
+                    groups.observed_codes(batch, states), dims=[dim, *event], coords=seen
+                )
+        return {
+            "paths": xarray.Dataset(paths),
+            "posterior_predictive": xarray.Dataset(predictive),
+            "observed_data": xarray.Dataset(observed),
+        }
+
+    def paths(self, name: str, times: Any = None, draws: int = _PATH_DRAWS) -> "xarray.DataArray":
+        """Posterior draws of the path `name`.
+
+        Args:
+            times: (m,) times in the unit of the data, for chains and panels; None for the nodes.
+            draws: about how many posterior draws to use.
+
+        Returns:
+            positions of states with dims (chain, draw, subject or series, time) or (chain, draw, node);
+            -1 before a component begins and after it ends. `attrs["states"]` holds the labels.
+        """
+        grid = None if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+        if name not in self.graphs:
+            raise ValueError(f"name: the model has no path {name!r}; it has {list(self.graphs)}")
+        drawn = self._draws(name, grid, draws)
+        values = drawn.nodes if grid is None else drawn.grid
+        assert values is not None
+        return groups.path_array(name, self.graphs[name], values, drawn, grid, self._states(name))
+
+    def summary(self, **options: Any) -> "pandas.DataFrame":
+        """Table of means, deviations, intervals, effective sample sizes and R-hat, by ArviZ."""
+        import arviz
+
+        return arviz.summary(self._posterior, **options)
+
+    def report(self, path: str | Path) -> Path:
+        """Write a self-contained HTML page and return its path."""
+        from mjp.report import write_report
+
+        return write_report(self, path)
+
+    @cached_property
+    def _posterior(self) -> "xarray.DataTree":
+        from arviz_base import from_dict
+
+        dims = groups.site_dims(self.model, self.args, self.kwargs) | self.dims
+        dims = {name: d for name, d in dims.items() if name in self.samples}
+        tree = {"posterior": self.samples, "sample_stats": groups.sample_stats(self.statistics)}
+        return from_dict(tree, dims=dims, coords=self.coords)
+
+    @cached_property
+    def mcmc(self) -> MCMC:
+        """The run as a NumPyro MCMC object, with samples and the field `diverging`."""
+        settings = self.settings
+        mcmc = MCMC(
+            self.make_kernel(),
+            num_warmup=settings["warmup"],
+            num_samples=settings["draws"],
+            num_chains=settings["chains"],
+            chain_method="sequential",
+            progress_bar=False,
+        )
+        field_name = mcmc.sampler.sample_field
+        states = {field_name: self.samples, **self.statistics}
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), states)
+        mcmc._states, mcmc._states_flat, mcmc._last_state = states, flat, self.last_states
+        mcmc._args, mcmc._kwargs = self.args, self.kwargs
+        return mcmc
+
+    def problems(self) -> list[str]:
+        """What is wrong with the run, in words; empty if nothing is."""
+        found = []
+        diverging = int(self.statistics.get("diverging", np.zeros(1)).sum())
+        if diverging:
+            total = self.settings["chains"] * self.settings["draws"]
+            found.append(f"{diverging} of {total} draws diverged; the posterior may be biased")
+        if self.settings["draws"] >= 100:
+            from numpyro.diagnostics import split_gelman_rubin
+
+            for name, values in self._latent().items():
+                if self.settings["chains"] < 2:
+                    break
+                rhat = np.asarray(split_gelman_rubin(values))
+                worst = float(np.nanmax(rhat)) if np.isfinite(rhat).any() else 1.0
+                if worst > 1.05:
+                    found.append(f"{name}: chains have not mixed (R-hat {worst:.2f}); draw more")
+        return found
+
+    def _latent(self) -> dict[str, np.ndarray]:
+        from mjp.fitting.engines import latent_sites
+
+        names = latent_sites(self.model, self.args, self.kwargs)
+        return {name: self.samples[name] for name in names}
+
+    def _states(self, name: str) -> tuple:
+        process: Any = self.graphs[name].edges[0].process
+        return process.states
+
+    def _grid(self, graph: Graph) -> np.ndarray | None:
+        if graph.kind not in ("chain", "panel"):
+            return None
+        times = node_times(graph)
+        return np.linspace(times.min(), times.max(), _GRID)
+
+    def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:
+        key = jax.random.key(self.settings["seed"] + 2)
+        return draw_paths(self.model, self.args, self.kwargs, self._latent(), name, times, number, key)
+
+    def _attributes(self) -> dict[str, Any]:
+        return {
+            "inference_library": "mjp",
+            "engine": self.engine,
+            "sampling_time": self.seconds["sampling"],
+            "compilation_time": self.seconds["compilation"],
+        }
+
+    def __repr__(self) -> str:
+        s = self.settings
+        return f"Fit({s['model']}: {s['chains']} chains of {s['draws']} draws by {self.engine})"

@@ -1,0 +1,49 @@
+"""Prior draws of a graph, observations included."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+from jax import Array
+
+from mjp.graph import Graph, Observations
+from mjp.inference.condition import condition
+from mjp.inference.path_sweeps import draw
+from mjp.observations import Exactly, Misclassified
+from mjp.trajectory import Trajectory
+
+
+def simulate(graph: Graph, key: Array, **options: Any) -> Trajectory:
+    """Draw states, paths and observations forward, whatever values the observations have.
+
+    Roots with a known value keep it (the first states of a panel without `initial`, say). A state seen
+    exactly is simulated as a snapshot at the node's time.
+
+    Args:
+        graph: a declared graph. options: as for `mjp.condition`.
+
+    Returns:
+        a trajectory whose `observations` hold, for each batch of observations, the values (n, ...):
+        positions of states or outcomes for `Exactly` and `Misclassified`, else draws of the likelihood.
+    """
+    path_key, observation_key = jax.random.split(key)
+    trajectory, _ = condition(graph, observed=False, **options).sample(path_key)
+    keys = jax.random.split(observation_key, max(len(graph.observations), 1))
+    values = tuple(
+        _observe(observed, trajectory.values[observed.nodes], k)
+        for observed, k in zip(graph.observations, keys, strict=False)
+    )
+    return eqx.tree_at(
+        lambda t: t.observations, trajectory, values, is_leaf=lambda leaf: isinstance(leaf, tuple)
+    )
+
+
+def _observe(observed: Observations, states: Array, key: Array) -> Array:
+    likelihood = observed.likelihood
+    if isinstance(likelihood, Exactly):
+        return states
+    if isinstance(likelihood, Misclassified):
+        uniform = jax.random.uniform(key, states.shape, likelihood.matrix.dtype)
+        return draw(likelihood.matrix[states], uniform)
+    keys = jax.random.split(key, states.shape[0])
+    return jax.vmap(lambda state, k: likelihood(state).sample(k))(states, keys)

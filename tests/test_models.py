@@ -1,0 +1,278 @@
+"""The ready models: their data, their likelihoods against other people's software, and their priors.
+
+Figures of msm are from the R package msm 1.7, those of phytools from the R package phytools 1.5-1, and those
+of the Poisson hidden Markov models agree with Zucchini and MacDonald's book.
+"""
+
+import subprocess
+import sys
+from importlib.resources import files
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpyro.handlers import seed, trace
+from numpyro.infer.util import log_density
+
+import mjp
+from mjp.models import MODELS, anoles, cav, earthquakes, get, maximise, psor
+from mjp.models.tables import in_words
+
+
+@pytest.fixture(scope="module")
+def visits():
+    return cav.load()
+
+
+def deviance(guided):
+    return float(-2 * guided.log_evidence.sum())
+
+
+# Data
+
+
+def test_cav_data(visits):
+    assert (visits.n_subjects, visits.n_rows) == (622, 2846)
+    labels, counts = np.unique(visits.states.astype(str), return_counts=True)
+    assert dict(zip(labels.tolist(), counts.tolist(), strict=True)) == {
+        "dead": 251,
+        "mild": 351,
+        "severe": 205,
+        "well": 2039,
+    }
+    assert set(visits.states[visits.is_first]) == {"well"}
+    assert list(cav.load(covariates=["sex"]).covariates) == ["sex"]
+
+
+def test_psor_data():
+    panel, whole = psor.load(), psor.load(covariates=False)
+    assert (panel.n_subjects, panel.n_rows, panel.n_dropped) == (271, 720, 86)
+    assert (whole.n_subjects, whole.n_rows) == (305, 806)
+    assert set(whole.states) == set(psor.STATES)
+    assert list(panel.covariates) == ["hieffusn", "ollwsdrt"]
+
+
+def test_earthquake_data():
+    data = earthquakes.load()
+    assert data.years.tolist() == list(range(1900, 2007))
+    assert (data.counts[0], data.counts.max(), data.counts.sum()) == (13, 41, 2072)
+
+
+def test_anole_data():
+    data = anoles.load()
+    assert len(data.ecomorph) == 82
+    assert set(data.ecomorph.values()) == set(anoles.STATES)
+    graph = anoles.evolution(0.05, data)
+    assert set(graph.leaves) == set(data.ecomorph)
+
+
+def test_a_users_own_table(tmp_path):
+    path = tmp_path / "visits.csv"
+    path.write_text("PTNUM,years,state\na,0,1\na,1.5,mild\nb,0,well\nb,2,\n")
+    panel = cav.load(path)
+    assert panel.states.tolist() == ["well", "mild", "well", None]
+
+
+@pytest.mark.parametrize(
+    ("load", "text", "message"),
+    [
+        (cav.load, "PTNUM,state\n1,1\n", "has no column 'years'; its columns are 'PTNUM', 'state'"),
+        (
+            cav.load,
+            "PTNUM,years,state\n1,0,1\n1,1,7\n",
+            r"row 1 holds the state 7; expected one of 1 \(well\)",
+        ),
+        (earthquakes.load, "year,count\n1900,3\n1902,4\n", "the years 1900 and 1902 follow each other"),
+        (anoles.load, "species,ecomorph\nahli,TG\nahli,TG\n", "the species 'ahli' is named twice"),
+        (anoles.load, "species,ecomorph\nahli,XX\n", r"'XX'; expected one of CG \(crown-giant\)"),
+    ],
+)
+def test_a_bad_table_is_refused(tmp_path, load, text, message):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load(path)
+
+
+def test_missing_states_stay_missing():
+    assert in_words([1.0, float("nan"), None], {1: "one"}) == ["one", None, None]
+
+
+def test_every_data_file_is_documented():
+    folder = files("mjp.models") / "data"
+    text = (folder / "README.md").read_text()
+    names = [item.name for item in folder.iterdir() if item.name != "README.md"]
+    assert len(names) == 7
+    assert not [name for name in names if f"`{name}`" not in text]
+
+
+# Likelihoods at fixed parameters
+
+
+def test_cav_likelihood_is_msms(visits):
+    rate = [0.13, 0.04, 0.22, 0.35, 0.045, 0.12, 0.31]
+    assert deviance(mjp.condition(cav.disease(rate, visits))) == pytest.approx(3969.41817599557, rel=1e-8)
+
+
+def test_misclassified_likelihood_is_msms(visits):
+    rate = [0.148, 0.0171, 0.202, 0.081, 0.126]
+    matrix = cav.misreading(jnp.array(0.1), jnp.array([0.1, 0.8, 0.1]), jnp.array(0.1))
+    graph = cav.misread_disease(rate, matrix, visits)
+    assert deviance(mjp.condition(graph)) == pytest.approx(4165.84711809003, rel=1e-8)
+
+
+def test_psor_likelihood_is_msms():
+    whole = psor.load(covariates=False)
+    assert deviance(mjp.condition(psor.damage([0.1] * 3, whole))) == pytest.approx(1301.77220704096, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("rate", "transition", "expected"),
+    [
+        ([15.0, 26.0], [[0.93, 0.07], [0.12, 0.88]], -342.5949933600824),
+        (
+            [13.0, 20.0, 30.0],
+            [[0.95, 0.03, 0.02], [0.05, 0.9, 0.05], [0.01, 0.19, 0.8]],
+            -329.6622231968099,
+        ),
+    ],
+)
+def test_earthquake_likelihood(rate, transition, expected):
+    graph = earthquakes.activity(jnp.array(rate), jnp.array(transition), earthquakes.load())
+    assert float(mjp.condition(graph).log_evidence) == pytest.approx(expected, rel=1e-8)
+
+
+def test_anole_likelihood_is_phytools():
+    data = anoles.load()
+    value = jax.jit(lambda rate: mjp.condition(anoles.evolution(rate, data)).log_evidence)
+    assert float(value(0.05)) == pytest.approx(-86.0991266156048, rel=1e-8)
+    best = 0.0231414184972787
+    assert float(value(best)) == pytest.approx(-79.8378155942222, rel=1e-8)
+    assert max(value(0.99 * best), value(1.01 * best)) < value(best)
+
+
+# Maxima
+
+
+def test_cav_maximum_is_msms(visits):
+    best = maximise(lambda x: cav.log_likelihood(x, visits), np.full(7, -2.0))
+    assert -2 * best.value == pytest.approx(3968.79788120822, abs=1e-6)
+    msm = [
+        0.127874288248772,
+        0.0424852529023311,
+        0.22510107981638,
+        0.342594097717531,
+        0.040268111431168,
+        0.130624022061312,
+        0.306458028023881,
+    ]
+    np.testing.assert_allclose(np.exp(best.estimate), msm, rtol=1e-3)
+
+
+def test_psor_maximum_is_msms():
+    whole = psor.load(covariates=False)
+    best = maximise(lambda x: psor.log_likelihood(x, whole), np.full(3, -2.0))
+    assert -2 * best.value == pytest.approx(1246.01528045917, abs=1e-6)
+    msm = [0.0912459386268804, 0.157159662304328, 0.25982152823507]
+    np.testing.assert_allclose(np.exp(best.estimate), msm, rtol=1e-3)
+
+
+def test_psor_maximum_with_covariates_is_msms():
+    panel = psor.load()
+    best = maximise(lambda x: psor.log_likelihood(x, panel), np.array([-2.0, -2.0, -2.0, 0.0, 0.0, 0.0]))
+    assert -2 * best.value == pytest.approx(1114.89946114892, abs=1e-6)
+    rates = [0.105327778828385, 0.180391673929764, 0.200793280713352]
+    ratios = [1.64597629886436, 0.565191710645524, 1.64082543544534]  # hazard ratios
+    np.testing.assert_allclose(np.exp(best.estimate), rates + ratios, rtol=1e-3)
+
+
+def test_earthquake_maximum():
+    data = earthquakes.load()
+    start = np.array([np.log(13.0), -1.0, -1.0, *[-2.0] * 6])
+    best = maximise(lambda x: earthquakes.log_likelihood(x, data), start)
+    assert -best.value == pytest.approx(329.4602766187225, abs=1e-5)
+    rate = np.exp(best.estimate[0] + np.cumsum([0.0, *np.exp(best.estimate[1:3])]))
+    np.testing.assert_allclose(rate, [13.14574447632228, 19.721055413861258, 29.71444780454941], rtol=1e-3)
+    assert np.all(np.diff(rate) > 0)
+    transition = earthquakes.transition_of(best.estimate[3:], 3)
+    expected = [[0.95462, 0.02444, 0.02093], [0.04977, 0.89937, 0.05087], [0.0, 0.19664, 0.80336]]
+    np.testing.assert_allclose(transition, expected, atol=1e-4)
+
+
+def test_maximise_refuses_what_has_no_maximum():
+    with pytest.raises(RuntimeError, match="no maximum found"):
+        maximise(lambda x: jnp.abs(x).sum() + jnp.sqrt(1e6 + x @ x), np.array([1.0, 2.0]))
+
+
+def test_maximise_works_in_float64_by_itself():
+    best = maximise(lambda x: 1e8 - jnp.sum((x - 1 / 3) ** 2), np.zeros(2))
+    assert best.estimate == pytest.approx([1 / 3, 1 / 3], abs=1e-4)
+    assert best.value == pytest.approx(1e8, abs=1e-6)
+
+
+# Models
+
+
+@pytest.fixture
+def parameters(monkeypatch):
+    """Draws the sites of a model from its prior, without the path."""
+    monkeypatch.setattr(mjp, "sample", lambda name, graph: None)
+
+    def draw(model, *args, **kwargs):
+        sites = trace(seed(model, jax.random.key(1))).get_trace(*args, **kwargs)
+        monkeypatch.undo()
+        return sites
+
+    return draw
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_has_a_finite_density(name, parameters):
+    entry = get(name)
+    data = entry.load()
+    sites = parameters(entry.model, data)
+    values = {key: site["value"] for key, site in sites.items() if site["type"] == "sample"}
+    assert np.isfinite(log_density(entry.model, (data,), {}, values)[0])
+    coords, dims = entry.settings["coords"], entry.settings["dims"]
+    for key, site in sites.items():
+        axes = dims.get(key, site.get("infer", {}).get("event_dims", []))
+        assert np.shape(site["value"]) == tuple(len(coords[axis]) for axis in axes)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "cav" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
+def test_a_model_draws_its_path(name):
+    entry = get(name)
+    sites = trace(seed(entry.model, jax.random.key(1))).get_trace(entry.load())
+    assert entry.graph_site in sites
+
+
+def test_rates_of_the_regimes_are_ordered(parameters):
+    rate = parameters(earthquakes.seismicity, earthquakes.load(), m=4)["rate"]["value"]
+    assert rate.shape == (4,)
+    assert np.all(np.diff(rate) > 0)
+    with pytest.raises(ValueError, match="m must be at least 2, got 1"):
+        earthquakes.seismicity(earthquakes.load(), m=1)
+
+
+def test_stationary_law():
+    transition = jnp.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3], [0.0, 0.6, 0.4]])
+    law = earthquakes.stationary(transition)
+    np.testing.assert_allclose(law @ transition, law, rtol=1e-12)
+    assert float(law.sum()) == pytest.approx(1.0)
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(
+        ValueError, match="there is no model 'cavv'; the models are cav, cav-misclassified, psor"
+    ):
+        get("cavv")
+
+
+def test_importing_the_models_loads_nothing_slow():
+    code = "import sys, mjp.models; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not set(done.stdout.split()) & {"pandas", "arviz", "arviz_base", "matplotlib", "scipy.optimize"}
