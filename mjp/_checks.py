@@ -1,6 +1,6 @@
 """Checks of user input, before anything is compiled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,32 +14,67 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, core.Tracer)
 
 
+def as_array(name: str, value: Any) -> np.ndarray:
+    """Concrete numbers as an array of floats; raise ValueError for what is not numbers."""
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must hold numbers, in rows of equal length, got {value!r}") from None
+
+
 def as_numbers(name: str, value: Any) -> Any:
-    """A nested sequence as an array of floats, which may be traced; raise TypeError or ValueError."""
+    """A nested sequence as an array of floats, which may be traced; arrays stay as they are."""
     if not isinstance(value, Sequence):
         return value
     if not all(is_concrete(leaf) for leaf in tree_leaves(value)):
         return jnp.asarray(value)
+    return as_array(name, value)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is None or a positive integer."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def check_mapping(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is None or a mapping."""
+    if not isinstance(value, Mapping | None):
+        raise TypeError(f"{name} must map names to values, got {type(value).__name__}")
+
+
+def check_hashable(name: str, value: Any) -> None:
+    """Raise TypeError for a name that cannot be one, such as a list."""
     try:
-        return np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers in rows of equal length, got {value!r}") from None
+        hash(value)
+    except TypeError:
+        raise TypeError(f"{name} must be hashable, such as a string or a number, got {value!r}") from None
 
 
 def check_finite(name: str, value: Any) -> None:
     """Raise ValueError that names the first entry of a concrete array that is not finite."""
     if not is_concrete(value):
         return
-    array = np.asarray(value, dtype=float)
+    array = as_array(name, value)
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         where = tuple(int(i) for i in bad[0])
         raise ValueError(f"{name} must be finite, got {array[where]} at index {where}")
 
 
+def check_scalar(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is one number, finite if it is known now."""
+    if np.ndim(value) != 0:
+        raise ValueError(f"{name} must be one number, got shape {np.shape(value)}")
+    if is_concrete(value) and not np.isfinite(as_array(name, value)):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
 def check_times(name: str, times: Any) -> np.ndarray:
     """Return strictly increasing finite times (n,) as float64, or raise ValueError."""
-    array = np.asarray(times, dtype=float)
+    array = as_array(name, times)
     if array.ndim != 1 or len(array) == 0:
         raise ValueError(f"{name} must be a one-dimensional sequence of times, got shape {array.shape}")
     check_finite(name, array)
@@ -73,6 +108,8 @@ def check_labels(name: str, labels: Any) -> tuple:
     if isinstance(labels, str) or not isinstance(labels, Sequence | np.ndarray | range):
         raise TypeError(f"{name} must be a sequence of labels, got {labels!r}")
     result = tuple(label.item() if isinstance(label, np.generic) else label for label in labels)
+    for label in result:
+        check_hashable(f"the label {label!r} in {name}", label)
     repeated = [label for i, label in enumerate(result) if label in result[:i]]
     if repeated:
         raise ValueError(f"{name} must be distinct, got {repeated[0]!r} twice")

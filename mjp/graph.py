@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import Distribution
 
-from mjp._checks import is_concrete
+from mjp._checks import check_count, check_hashable, check_mapping, check_scalar, is_concrete
 from mjp.observations import Exactly, Likelihood, Misclassified, is_missing
 from mjp.processes import Process
 
@@ -70,6 +70,7 @@ class Graph:
         Raises:
             ValueError: the node exists already.
         """
+        check_hashable("name", name)
         if name in self.ids:
             raise ValueError(f"name: node {name!r} exists already; a root must be new")
         law = initial if isinstance(initial, Distribution) else [initial]
@@ -102,6 +103,8 @@ class Graph:
         """
         if not isinstance(process, Process):
             raise TypeError(f"process must be a mjp process, got {type(process).__name__}")
+        check_hashable("parent", parent)
+        check_hashable("child", child)
         if isinstance(parent, tuple) and parent not in self.ids:
             if len(parent) != 1:
                 raise ValueError(
@@ -115,10 +118,15 @@ class Graph:
                 f"child: node {child!r} exists already; a second edge into it would give it two parents "
                 "or close a cycle"
             )
-        if is_concrete(duration) and not (np.isfinite(duration) and duration >= 0):
-            raise ValueError(f"duration of edge {parent!r} -> {child!r} must be >= 0, got {duration}")
-        if steps is not None and (int(steps) != steps or steps < 1):
-            raise ValueError(f"steps of edge {parent!r} -> {child!r} must be a positive integer, got {steps}")
+        edge = f"edge {parent!r} -> {child!r}"
+        check_scalar(f"duration of {edge}", duration)
+        check_scalar(f"start of {edge}", start)
+        if is_concrete(duration) and duration < 0:
+            raise ValueError(f"duration of {edge} must be >= 0, got {duration}")
+        check_count(f"steps of {edge}", steps)
+        check_mapping("covariates", covariates)
+        for name, value in (covariates or {}).items():
+            check_scalar(f"covariate {name!r} of {edge}", value)
         values = {
             name: np.asarray([v]) if is_concrete(v) else v[None] for name, v in (covariates or {}).items()
         }
@@ -142,6 +150,7 @@ class Graph:
             ValueError: unknown node. TypeError: a likelihood that is neither a function of the state
                 nor one of mjp's.
         """
+        check_hashable("node", node)
         if node not in self.ids:
             raise ValueError(f"node: unknown node {node!r}; declare it by root() or edge() first")
         check_likelihood(likelihood)
@@ -232,6 +241,8 @@ def check_likelihood(likelihood: Any) -> None:
             "likelihood must be a function of the state that returns a Distribution, got the Distribution "
             f"{type(likelihood).__name__} itself; write lambda x: ..."
         )
+    if likelihood is Exactly or likelihood is Misclassified:
+        raise TypeError(f"likelihood must be an instance, got the class; write {likelihood.__name__}(...)")
     if not (callable(likelihood) or isinstance(likelihood, Exactly | Misclassified)):
         raise TypeError(
             "likelihood must be mjp.Exactly, mjp.Misclassified or a function from the state to a "

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Distribution
 
-from mjp._checks import as_numbers, check_labels, check_stochastic
+from mjp._checks import as_numbers, check_hashable, check_labels, check_stochastic
 
 type Likelihood = Exactly | Misclassified | Callable[[Any], Distribution]
 
@@ -51,6 +51,8 @@ class Misclassified:
         entry: Hashable | Sequence[Hashable] | None = None,
         labels: Sequence[Hashable] | None = None,
     ):
+        if matrix is None:
+            raise TypeError("matrix must be an array of shape (K, M), got None")
         self.matrix = jnp.asarray(as_numbers("matrix", matrix))
         if self.matrix.ndim != 2:
             raise ValueError(f"matrix must have shape (K, M), got {self.matrix.shape}")
@@ -71,6 +73,7 @@ def _as_states(name: str, value: Any) -> tuple:
         return ()
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
         return check_labels(name, list(value))
+    check_hashable(name, value)
     return (value,)
 
 

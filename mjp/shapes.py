@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from numpyro.distributions import Distribution
 
-from mjp._checks import check_finite, check_times, is_concrete
+from mjp._checks import as_array, check_count, check_finite, check_mapping, check_times, is_concrete
 from mjp.graph import Edges, Graph, Observations, Roots, check_likelihood, objects
 from mjp.newick import parse_newick, tree_arrays
 from mjp.observations import Exactly, Likelihood, Misclassified, is_missing
@@ -181,10 +181,9 @@ def chain(
         TypeError: `process` is not a Process.
     """
     _check_process(process)
-    if steps is not None and (int(steps) != steps or steps < 1):
-        raise ValueError(f"steps must be a positive integer, got {steps}")
-    if series is not None and (int(series) != series or series < 1):
-        raise ValueError(f"series must be a positive integer, got {series}")
+    check_count("steps", steps)
+    check_count("series", series)
+    check_mapping("covariates", covariates)
     return Chain(process, times, initial, steps, covariates or {}, series)
 
 
@@ -209,6 +208,8 @@ def tree(
             the position, node or edge.
     """
     _check_process(process)
+    check_count("steps", steps)
+    check_mapping("covariates", covariates)
     if isinstance(newick, str):
         names, parents, lengths = _parsed(newick)
     elif isinstance(newick, nx.DiGraph):
@@ -275,7 +276,7 @@ class Tree(Graph):
         if isinstance(likelihood, Exactly | Misclassified):
             array: Any = objects(values.values())
         else:
-            array = np.asarray(list(values.values()), dtype=float)
+            array = as_array("values", [np.nan if value is None else value for value in values.values()])
         self.observations.append(Observations(likelihood, nodes, array))
         return self
 
@@ -287,6 +288,7 @@ class Tree(Graph):
 
 
 def _by_child(name: str, values: Mapping, names: list, child: np.ndarray) -> np.ndarray:
+    check_mapping(f"covariate {name!r}", values)
     missing = [names[i] for i in child if names[i] not in values]
     if missing:
         raise ValueError(f"covariate {name!r} has no value for the edge above {missing[0]!r}")

@@ -16,6 +16,7 @@ from mjp.graph import Graph
 from mjp.inference import condition, simulate
 from mjp.inference.bridges import buffer_size
 from mjp.numpyro_bridge import graphs_of, structure_only
+from mjp.trajectory import Trajectory
 
 _BATCH = 25  # draws that are computed side by side
 
@@ -29,6 +30,7 @@ class PathDraws:
         nodes: (n, n_nodes) states at the nodes.
         grid: (n, n_components, m) or (n, m) states at the times asked for, -1 outside; or None.
         replicated: simulated observations, one array (n, ...) per batch of observations.
+        changes: (n, K, K) number of changes from one state to another, on all edges together.
         overflow: number of edges, over all draws, whose jumps did not fit the buffer.
     """
 
@@ -37,6 +39,7 @@ class PathDraws:
     nodes: np.ndarray
     grid: np.ndarray | None
     replicated: tuple[np.ndarray, ...]
+    changes: np.ndarray
     overflow: int
 
 
@@ -77,15 +80,15 @@ def draw_paths(
         path, _ = condition(declared, max_jumps=size).sample(path_key)
         on_grid = None if times is None else path.at(times).astype(jnp.int8)
         replicated = simulate(declared, data_key, max_jumps=1).observations
-        return path.values.astype(jnp.int8), on_grid, replicated, path.overflow
+        return path.values.astype(jnp.int8), on_grid, replicated, _changes(declared, path), path.overflow
 
     while True:
         run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one_path(x, size), (p, k), batch_size=_BATCH))
-        nodes, on_grid, replicated, overflow = jax.tree.map(np.asarray, run(parameters, keys))
+        nodes, on_grid, replicated, changes, overflow = jax.tree.map(np.asarray, run(parameters, keys))
         if not overflow.any() or size > 10_000:
             break
         size *= 2
-    return PathDraws(chain, draw, nodes, on_grid, replicated, int(overflow.sum()))
+    return PathDraws(chain, draw, nodes, on_grid, replicated, changes, int(overflow.sum()))
 
 
 def _graph(model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any], name: str) -> Graph:
@@ -93,6 +96,19 @@ def _graph(model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any
     if name not in graphs:
         raise ValueError(f"name: the model has no path {name!r}; it has {list(graphs)}")
     return graphs[name]
+
+
+def _changes(graph: Graph, path: Trajectory) -> jax.Array:
+    """Number of changes from each state to each other, (K, K)."""
+    k = len(path.names.states)
+    if path.jumps is None:
+        before = path.values[np.concatenate([edges.parents for edges in graph.edges])]
+        after = path.values[np.concatenate([edges.children for edges in graph.edges])]
+    else:
+        after = path.jumps.states
+        before = jnp.concatenate([path.jumps.start_states[:, None], after[:, :-1]], axis=1)
+    pairs = jnp.bincount((before * k + after).reshape(-1), length=k * k).reshape(k, k)
+    return pairs * (1 - np.eye(k, dtype=int))
 
 
 def _expected_events(graph: Graph) -> Any:

@@ -141,3 +141,21 @@ def path_array(
         "note": "positions of states; -1 outside of the data",
     }
     return xarray.DataArray(array, dims=dims, coords=coords, name=name, attrs=attrs)
+
+
+def change_array(name: str, paths: "PathDraws", states: tuple) -> "xarray.DataArray":
+    """Numbers of changes between states on all edges together, as a DataArray."""
+    import xarray
+
+    labels = [str(state) for state in states]
+    return xarray.DataArray(
+        reshape_draws(paths.changes, paths),
+        dims=["chain", "draw", f"{name}_from", f"{name}_to"],
+        coords={
+            "chain": np.unique(paths.chain),
+            "draw": np.unique(paths.draw),
+            f"{name}_from": labels,
+            f"{name}_to": labels,
+        },
+        attrs={"states": labels},
+    )

@@ -51,7 +51,7 @@ class Fit:
     @cached_property
     def graphs(self) -> dict[str, Graph]:
         """The graphs of the model by site name, at the posterior mean of the parameters."""
-        mean = {site: jnp.asarray(values.mean(axis=(0, 1))) for site, values in self._latent().items()}
+        mean = {site: jnp.asarray(values.mean(axis=(0, 1))) for site, values in self.parameters.items()}
         return graphs_of(self.model, self.args, self.kwargs, mean)
 
     @cached_property
@@ -70,7 +70,7 @@ class Fit:
         }
         dims = groups.site_dims(self.model, self.args, self.kwargs) | self.dims
         coords = dict(self.coords)
-        terms = log_likelihoods(self.model, self.args, self.kwargs, self._latent())
+        terms = log_likelihoods(self.model, self.args, self.kwargs, self.parameters)
         tree["log_likelihood"] = terms
         for name, values in terms.items():
             graph = self.graphs.get(name)
@@ -98,6 +98,7 @@ class Fit:
             drawn = self._draws(name, times)
             states = self._states(name)
             paths[name] = groups.path_array(name, graph, drawn.nodes, drawn, None, states)
+            paths[f"{name}_changes"] = groups.change_array(name, drawn, states)
             if drawn.grid is not None:
                 on_grid = groups.path_array(name, graph, drawn.grid, drawn, times, states)
                 paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time"})
@@ -194,7 +195,7 @@ class Fit:
         if self.settings["draws"] >= 100:
             from numpyro.diagnostics import split_gelman_rubin
 
-            for name, values in self._latent().items():
+            for name, values in self.parameters.items():
                 if self.settings["chains"] < 2:
                     break
                 rhat = np.asarray(split_gelman_rubin(values))
@@ -203,7 +204,9 @@ class Fit:
                     found.append(f"{name}: chains have not mixed (R-hat {worst:.2f}); draw more")
         return found
 
-    def _latent(self) -> dict[str, np.ndarray]:
+    @cached_property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Draws of the latent sites, (chain, draw, ...)."""
         from mjp.fitting.engines import latent_sites
 
         names = latent_sites(self.model, self.args, self.kwargs)
@@ -221,7 +224,7 @@ class Fit:
 
     def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:
         key = jax.random.key(self.settings["seed"] + 2)
-        return draw_paths(self.model, self.args, self.kwargs, self._latent(), name, times, number, key)
+        return draw_paths(self.model, self.args, self.kwargs, self.parameters, name, times, number, key)
 
     def _attributes(self) -> dict[str, Any]:
         return {

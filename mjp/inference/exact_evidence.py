@@ -103,6 +103,8 @@ def _known_roots(model: FiniteStates) -> Array:
 
 def _own_potential(model: FiniteStates, nodes: np.ndarray) -> Array:
     """Log-potential of nodes at their known state."""
+    if not model.layout.noisy:
+        return jnp.zeros(len(nodes), model.matrices.dtype)
     return jnp.log(model.nodes.values[nodes, model.layout.known[nodes]]) + model.nodes.log_scale[nodes]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import ndtr
 
-from mjp._checks import is_concrete
+from mjp._checks import check_count, is_concrete
 from mjp.graph import Graph
 from mjp.inference import level_sweeps, path_sweeps
 from mjp.inference.bridges import buffer_size, sample_bridges
@@ -18,6 +18,7 @@ from mjp.inference.matrix_exponential import Pairs, transition_matrices
 from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.rules.state_observations import UNKNOWN
+from mjp.shapes import PanelGraph
 from mjp.trajectory import JumpPaths, Names, Trajectory
 
 _DEFAULT_BUFFER = 32
@@ -121,15 +122,14 @@ def condition_finite_states(
     graph: Graph, *, max_jumps: int | None = None, observed: bool = True
 ) -> FiniteStateGuided:
     """Evaluate, filter backwards and return the guided graph; see `mjp.condition`."""
-    if max_jumps is not None and (not isinstance(max_jumps, int | np.integer) or max_jumps < 1):
-        raise ValueError(f"max_jumps must be a positive integer, got {max_jumps!r}")
+    check_count("max_jumps", max_jumps)
     model = evaluate(graph, observed=observed)
     if observed:
         check_possible(graph, model)
     evidence, terms = log_evidence(model)
     evidence = evidence.reshape(graph.batch_shape)
     if observed and is_concrete(evidence):
-        _check_evidence(graph, np.asarray(evidence))
+        _check_evidence(graph, np.asarray(evidence), terms)
     names = Names(graph, model.layout.states)
     return FiniteStateGuided(evidence, terms, model, names, True, max_jumps or _buffer(model))
 
@@ -147,13 +147,20 @@ def _buffer(model: FiniteStates) -> int:
     return size
 
 
-def _check_evidence(graph: Graph, evidence: np.ndarray) -> None:
-    if np.all(evidence > -np.inf):
+def _check_evidence(graph: Graph, evidence: np.ndarray, terms: Array | None) -> None:
+    """Raise ValueError that names what is impossible: the subjects, the series, or the first node."""
+    bad = np.flatnonzero(~(evidence > -np.inf))
+    if len(bad) == 0:
         return
-    if graph.kind == "panel" and evidence.ndim:
-        subjects = [graph.panel.subjects[i] for i in np.flatnonzero(~(evidence > -np.inf))]  # type: ignore[attr-defined]
-        shown = ", ".join(repr(subject) for subject in subjects[:5])
-        raise ValueError(
-            f"the observations of {len(subjects)} subjects are impossible under the model: {shown}"
-        )
-    raise ValueError("the observations are impossible under the model: the likelihood is zero")
+    if np.isnan(evidence.reshape(-1)[bad[0]]):
+        raise ValueError("rates: the log-likelihood is not a number; rates times durations are too large")
+    why = "under the model: the likelihood is zero"
+    if isinstance(graph, PanelGraph):
+        shown = ", ".join(repr(graph.panel.subjects[i]) for i in bad[:5])
+        raise ValueError(f"the observations of {len(bad)} subjects are impossible {why}, for {shown}")
+    if evidence.ndim:
+        raise ValueError(f"the observations of series {int(bad[0])} are impossible {why}")
+    if terms is not None:
+        node = graph.describe_node(int(np.argmax(~(np.asarray(terms) > -np.inf))))
+        raise ValueError(f"the observations up to {node} are impossible {why}")
+    raise ValueError(f"the observations are impossible {why}")

@@ -62,6 +62,7 @@ class Layout:
     pinned: np.ndarray  # (p,) children whose edge joins two known states
     levels: Levels | None
     pieces: Pieces  # edges in continuous time, batch after batch
+    noisy: bool  # whether any observation leaves its state open
     n_components: int
     n_graph_nodes: int
     states: tuple
@@ -150,6 +151,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
             np.concatenate([np.zeros(0, dtype=np.int64), *(edges.pieces.parents for edges in jumps)]),
             np.concatenate([np.zeros(0, dtype=np.int64), *(edges.pieces.children for edges in jumps)]),
         ),
+        noisy=bool(evidence.factors),
         n_components=max(int(np.prod(graph.batch_shape)), 1),
         n_graph_nodes=graph.n_nodes,
         states=process.states,
@@ -274,7 +276,10 @@ def _law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
                 )
             if not is_concrete(label):
                 raise TypeError("initial: a known first state must be known before compilation")
-            evidence.set_known(node, label.item() if hasattr(label, "item") else label)
+            try:
+                evidence.set_known(node, label.item() if hasattr(label, "item") else label)
+            except ValueError as error:
+                raise ValueError(f"initial: {error}") from None
         one_hot = np.zeros((n, k))
         one_hot[np.arange(n), evidence.known[roots.nodes]] = 1.0
         return jnp.asarray(one_hot, jnp.result_type(float))

@@ -44,7 +44,7 @@ class MarkovJump(FiniteStateProcess):
     breaks: tuple[float, ...] = eqx.field(static=True)
 
     def __init__(self, rates: Rates, states: Sequence | None = None, *, breaks: Sequence[float] = ()):
-        self.breaks = tuple(check_times("breaks", breaks).tolist()) if len(breaks) else ()
+        self.breaks = tuple(check_times("breaks", breaks).tolist()) if np.size(breaks) else ()
         self.matrix = self.values = self.function = self.transitions = None
         self.covariates = ()
         sample = rates
@@ -63,7 +63,10 @@ class MarkovJump(FiniteStateProcess):
             expected = ("pieces", "K", "K") if self.breaks else ("K", "K")
             pieces = (self.n_pieces,) if self.breaks else ()
             if shape is None:
-                raise TypeError(f"rates must be a matrix or {{(from, to): rate}}, got {type(rates).__name__}")
+                what = "return" if self.function is not None else "be"
+                raise TypeError(
+                    f"rates must {what} a matrix or {{(from, to): rate}}, got {type(sample).__name__}"
+                )
             if len(shape) != len(expected) or shape[-1] != shape[-2] or shape[:-2] != pieces:
                 wanted = ", ".join([*map(str, pieces), "K", "K"])
                 raise ValueError(f"rates must have shape ({wanted}), got {tuple(shape)}")

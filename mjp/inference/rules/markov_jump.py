@@ -17,6 +17,7 @@ from mjp.inference.rules.finite_states import (
     over_covariates,
 )
 from mjp.inference.rules.registry import register
+from mjp.inference.segments import Segments, take
 from mjp.processes import MarkovJump
 
 
@@ -57,8 +58,8 @@ class MarkovJumpRule:
             entry = arrival == ENTRY
             if np.any(entry):
                 pair, inverse = np.unique(pairs.edge[entry[through]], return_inverse=True)
-                from_off = off[0] if len(used) == 1 else off[pairs.generator[pair]]
-                parts.append(matrices[pair] @ from_off)
+                before = take(matrices, Segments(pair, matrices.shape[0]))
+                parts.append(before @ take(off, Segments(pairs.generator[pair], len(used))))
                 index[entry] = offset + inverse.reshape(-1)
                 offset += len(pair)
         identity = jnp.eye(n_states, dtype=off.dtype)
@@ -68,9 +69,10 @@ class MarkovJumpRule:
         ):
             if np.any(chosen):
                 pairs = Pairs(which[chosen], edges.durations[chosen], len(used))
-                exit_rate = jnp.diagonal(generators, axis1=-2, axis2=-1)[pairs.generator]
+                own = Segments(pairs.generator, len(used))
+                exit_rate = take(jnp.diagonal(generators, axis1=-2, axis2=-1), own)
                 survival = jnp.exp(exit_rate * jnp.asarray(pairs.duration)[:, None])
-                parts.append(survival[:, :, None] * jump[pairs.generator])
+                parts.append(survival[:, :, None] * take(jump, own))
                 index[chosen] = offset + pairs.edge
                 offset += len(survival)
         matrices = jnp.concatenate(parts) if len(parts) > 1 else parts[0]

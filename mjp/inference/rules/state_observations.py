@@ -1,6 +1,6 @@
 """Observations of finite states as potentials."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -147,27 +147,19 @@ class StateEvidence:
         law = likelihood(np.zeros((), dtype=np.int32))
         if not isinstance(law, Distribution):
             raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
-        if law.is_discrete:
-            distinct = distinct.astype(int) if is_concrete(distinct) else distinct
-
-        def density(state: Array) -> tuple[Array, Array]:
-            law = likelihood(state)
-            log_density, inside = law.log_prob(distinct), _inside(law, distinct)
-            axes = tuple(range(1, log_density.ndim))
-            return log_density.sum(axis=axes), jnp.broadcast_to(inside, log_density.shape).all(axis=axes)
-
-        log_values, inside = (values.T for values in jax.vmap(density)(jnp.arange(self.process.n_states)))
-        if is_concrete(inside) and is_concrete(distinct) and not np.all(np.any(inside, axis=1)):
-            outside = ~np.any(np.asarray(inside), axis=1)
-            bad = int(np.argmax(outside[inverse.reshape(-1)]))
-            raise ValueError(
-                f"{self._where(int(nodes[bad]))}: the value {distinct[inverse.reshape(-1)[bad]]} is outside the "
-                f"support of {type(law).__name__}"
-            )
-        log_values = jnp.where(inside, log_values, -jnp.inf)
+        inverse = inverse.reshape(-1)
+        if law.is_discrete and is_concrete(distinct):
+            self._refuse(distinct, nodes, inverse, distinct != np.round(distinct), law)
+            distinct = distinct.astype(int)
+        # the support may depend on the state; a value outside is impossible in that state
+        inside = _by_state(lambda state: _inside(likelihood(state), distinct), self.process.n_states)
+        if is_concrete(inside) and is_concrete(distinct):
+            self._refuse(distinct, nodes, inverse, ~np.any(np.asarray(inside), axis=0), law)
+        log_values = _by_state(lambda state: _log_density(likelihood(state), distinct), self.process.n_states)
+        log_values = jnp.where(inside, log_values, -jnp.inf).T
         table = Categorical.from_log(log_values)
         row = np.full(len(self.known), len(distinct))
-        row[nodes] = inverse.reshape(-1)
+        row[nodes] = inverse
         self._factor(table.values, table.log_scale, row)
 
     def _factor(self, values: Array, log_scale: Array, row: np.ndarray) -> None:
@@ -198,11 +190,25 @@ class StateEvidence:
             raise ValueError(f"{self._where(int(nodes[bad]))}: expected a finite value, got {array[bad]}")
         return np.where(missing.reshape(-1, *[1] * (array.ndim - 1)), 0.0, array), missing
 
+    def _refuse(
+        self, distinct: np.ndarray, nodes: np.ndarray, inverse: np.ndarray, bad: np.ndarray, law: Distribution
+    ) -> None:
+        """Raise ValueError for the first observation whose distinct value is bad."""
+        bad = bad.reshape(len(distinct), -1).any(axis=1)[inverse]
+        if bad.any():
+            first = int(np.argmax(bad))
+            value, where = distinct[inverse[first]], self._where(int(nodes[first]))
+            raise ValueError(f"{where}: the value {value} is outside the support of {type(law).__name__}")
+
     def _labels(self, observed: Observations) -> list:
         values = observed.values
         if not is_concrete(values):
             raise TypeError("values: states seen exactly or misclassified must be known before compilation")
-        return [v.item() if isinstance(v, np.generic) else v for v in np.asarray(values)]
+        labels = [v.item() if isinstance(v, np.generic) else v for v in np.asarray(values)]
+        for node, label in zip(observed.nodes.tolist(), labels, strict=True):
+            if not isinstance(label, Hashable) and not isinstance(label, set):
+                raise ValueError(f"{self._where(node)}: expected the label of one state, got {label!r}")
+        return labels
 
     def _state(self, label: Any, node: int) -> int:
         try:
@@ -220,12 +226,28 @@ class StateEvidence:
         return self.graph.describe_node(node)
 
 
-def _inside(law: Distribution, values: Array) -> Array:
-    """Which values lie in the support of a law; all of them where the law does not say."""
+def _by_state(function: Callable[[Any], Array], n_states: int) -> Array:
+    """Values of a function at every state, stacked."""
     try:
-        return jnp.asarray(law.support(values))
+        return jax.vmap(function)(jnp.arange(n_states))
+    except (jax.errors.TracerIntegerConversionError, jax.errors.TracerArrayConversionError):
+        # a function that indexes a list or a NumPy array
+        return jnp.stack([function(np.int32(state)) for state in range(n_states)])
+
+
+def _inside(law: Distribution, values: Any) -> Array:
+    """Which of the values (n, ...) lie in the support of a law, (n,); all where the law does not say."""
+    try:
+        inside = jnp.asarray(law.support(values))
     except (TypeError, NotImplementedError):
-        return jnp.ones((), dtype=bool)
+        return jnp.ones(values.shape[0], dtype=bool)
+    return inside.reshape(values.shape[0], -1).all(axis=1)
+
+
+def _log_density(law: Distribution, values: Any) -> Array:
+    """Log-density of each of the values (n, ...), whose entries are independent if the law is univariate."""
+    density = law.log_prob(values)
+    return density.sum(axis=tuple(range(1, density.ndim)))
 
 
 def _merged(observations: list[Observations]) -> list[Observations]:

@@ -1,0 +1,84 @@
+"""Leave-one-out cross-validation by Pareto-smoothed importance sampling."""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mjp.report.parts import Missing, Paragraph, Part, Table, listed
+
+if TYPE_CHECKING:
+    from mjp.fitting import Fit
+
+
+def section(fit: "Fit") -> list[Part]:
+    terms = fit.data["log_likelihood"] if "log_likelihood" in fit.data else {}
+    names = list(terms.data_vars) if terms else []
+    if not names:
+        raise Missing("the model has no observed site, so that there is no log-likelihood")
+    if int(np.prod(next(iter(fit.samples.values())).shape[:2])) < 100:
+        raise Missing("leave-one-out needs at least 100 draws")
+    parts: list[Part] = []
+    for name in names:
+        parts += _one(fit, name, terms[name])
+    return parts
+
+
+def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
+    import arviz
+
+    n = int(np.prod(terms.shape[2:]))
+    if n < 2:
+        text = f"{name}: the likelihood is a single number, so that nothing can be left out."
+        return [Paragraph(text, "note")]
+    if not np.isfinite(np.asarray(terms)).all():
+        return [Paragraph(f"{name}: some pointwise log-likelihoods are not finite.", "note")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # large Pareto k are told in words below
+        result = arviz.loo(fit.data, var_name=name, pointwise=True)
+    k = np.asarray(result.pareto_k).reshape(-1)
+    bounds = [-np.inf, result.good_k, 1.0, np.inf]
+    words = ["good", "bad", "very bad"]
+    rows = []
+    for low, high, word in zip(bounds, bounds[1:], words, strict=False):
+        inside = int(((k > low) & (k <= high)).sum())
+        between = f"up to {high:.2f}" if low == -np.inf else (f"above {low:.2f}" if high == np.inf else
+                                                             f"{low:.2f} to {high:.2f}")  # fmt: skip
+        rows.append([between, word, str(inside), f"{100 * inside / n:.1f}%"])
+    what, labels = _members(fit, name, terms)
+    parts: list[Part] = [
+        Paragraph(
+            f"{name}: the expected log predictive density of {n} {what}, each left out in turn, is "
+            f"{result.elpd:.1f} (standard error {result.se:.1f}), with {result.p:.1f} effective parameters."
+        ),
+        Table(["Pareto k", "", "number", "share"], rows, "How far the importance weights can be trusted."),
+    ]
+    bad = np.argsort(-k)[: int((k > result.good_k).sum())]
+    if len(bad):
+        who = listed([labels[i] for i in bad])
+        text = f"The estimate is unreliable for {who}: the posterior without them differs much from this one."
+        parts.append(Paragraph(text, "bad"))
+    else:
+        parts.append(Paragraph("All Pareto k are good: the estimate can be trusted.", "good"))
+    graph = fit.graphs.get(name)
+    if graph is not None and graph.kind == "chain" and not graph.batch_shape:
+        parts.append(
+            Paragraph(
+                "The terms are one-step-ahead densities given the past. Leaving one out does not take its value "
+                "from the pasts of later ones, so that models of the same series may be compared, but the "
+                "number is not the density of an unseen series.",
+                "note",
+            )
+        )
+    return parts
+
+
+def _members(fit: "Fit", name: str, terms: Any) -> tuple[str, list[str]]:
+    """What the pointwise terms belong to, and the label of each."""
+    dim = str(terms.dims[-1])
+    labels = [str(label) for label in terms.coords[dim].values] if dim in terms.coords else []
+    n = int(np.prod(terms.shape[2:]))
+    if len(labels) != n:
+        return "terms", [f"term {i}" for i in range(n)]
+    words = {"subject": "subjects", "time": "times", "series": "series"}
+    return words.get(dim, "terms"), [f"{dim} {label}" for label in labels]

@@ -1,0 +1,60 @@
+"""Posterior paths of a fit, in the form that several sections need."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mjp.drawing import possible_transitions
+from mjp.graph import Graph
+from mjp.observations import Exactly, Misclassified, is_missing
+
+if TYPE_CHECKING:
+    from mjp.fitting import Fit
+
+
+def of_kind(fit: "Fit", *kinds: str) -> dict[str, Any]:
+    """The graphs of a fit that are of one of these kinds, by name."""
+    return {name: graph for name, graph in fit.graphs.items() if graph.kind in kinds}
+
+
+def process_of(graph: Graph) -> Any:
+    """The process of the first edges."""
+    return graph.edges[0].process
+
+
+def flat(array: Any) -> np.ndarray:
+    """Draws of all chains one after the other, (draws, ...)."""
+    values = np.asarray(array)
+    return values.reshape(-1, *values.shape[2:])
+
+
+def absorbing(graph: Graph) -> np.ndarray:
+    """Positions of the states that are never left."""
+    process = process_of(graph)
+    leaving = {a for a, _ in possible_transitions(process)}
+    return np.asarray([i for i, state in enumerate(process.states) if state not in leaving], dtype=int)
+
+
+def recorded(graph: Any) -> np.ndarray:
+    """Recorded state of every row of a panel, known first states included; -1 missing, -2 censored, (rows,).
+
+    Raises:
+        ValueError: the rows do not hold states.
+    """
+    likelihood, states = graph.observations[0].likelihood, list(process_of(graph).states)
+    if not isinstance(likelihood, Exactly | Misclassified):
+        raise ValueError("what was observed is a measurement, not a state")
+    if isinstance(likelihood, Misclassified) and likelihood.labels not in (None, tuple(states)):
+        raise ValueError("what was observed has labels other than the states")
+    codes = np.full(graph.n_nodes, -1)
+    for row, value in enumerate(graph.panel.states):
+        if isinstance(value, frozenset):
+            codes[row] = -2
+        elif not is_missing(value):
+            codes[row] = states.index(value)
+    return codes
+
+
+def heading(fit: "Fit", name: str) -> str:
+    """`name: ` where a model has several paths, to tell their pictures apart."""
+    return f"{name}: " if len(fit.graphs) > 1 else ""
