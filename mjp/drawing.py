@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # everything else.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800")
 INK, MUTED, OPEN = "#222222", "#9a9a9a", "#ffffff"
-_SUBJECTS, _CHAIN_NODES = 12, 12
+_SUBJECTS, _CHAIN_NODES, _ARROWS = 12, 12, 12
 
 
 def state_colours(states: Sequence) -> list[str]:
@@ -78,7 +78,7 @@ def draw_tree(
             gap = (6, 0)
             ax.annotate(label, (x[node], y[node]), gap, textcoords="offset points", va="center", fontsize=7)
     ax.set(yticks=[], xlabel="distance from the root", ylim=(-1, len(leaves)))
-    ax.margins(x=0.12)
+    ax.set_xlim(-0.02 * x.max(), 1.02 * x.max())
     ax.spines[["left", "right", "top"]].set_visible(False)
     _legend(ax, graph)
     return ax
@@ -207,42 +207,67 @@ def draw_process(
     """Draw the transition diagram of a finite-state process.
 
     Args:
-        process: a process with `states`.
-        numbers: text for the arrow of each possible transition, by labels (from, to), such as posterior
-            medians; transitions that are not named are not drawn. Default: all that can happen, no text.
+        process: a process with `states`. More than 12 transitions are drawn as a table.
+        numbers: text for each possible transition, by labels (from, to), such as posterior medians;
+            transitions that are not named are not drawn. Default: all that can happen, without text.
 
     Returns:
         the axes.
     """
-    states = list(process.states)
-    n = len(states)
     arrows = dict(numbers) if numbers is not None else dict.fromkeys(possible_transitions(process), "")
-    ax = _axes(ax, 6.0, 1.9 if n <= 2 else 5.0)
-    angle = np.pi - 2 * np.pi * np.arange(n) / n if n != 2 else np.array([np.pi, 0.0])
-    place = np.column_stack([np.cos(angle) * 1.25, np.sin(angle)])
-    for (a, b), text in arrows.items():
-        if a == b:
-            continue
-        i, j = states.index(a), states.index(b)
-        _bent_arrow(ax, place[i], place[j], text, crowded=len(arrows) > 14)
-    stay = {a: text for (a, b), text in arrows.items() if a == b}
-    for i, (label, colour) in enumerate(zip(states, state_colours(states), strict=True)):
-        text = f"{label}\n{stay[label]}" if stay.get(label) else f"{label}"
-        ax.text(
-            *place[i],
-            text,
-            ha="center",
-            va="center",
-            fontsize=9,
-            color=_ink_on(colour),
-            zorder=4,
-            bbox={"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": INK},
-        )
-    ax.set(xlim=(-1.75, 1.75), ylim=(-0.5, 0.5) if n <= 2 else (-1.35, 1.35), aspect="equal")
-    ax.axis("off")
+    moves = [pair for pair in arrows if pair[0] != pair[1]]
+    n = len(process.states)
+    ax = _axes(ax, 6.0, 1.9 if n <= 2 else 4.6)
+    if len(moves) > _ARROWS:
+        _transition_table(ax, list(process.states), arrows)
+    else:
+        _transition_arrows(ax, list(process.states), arrows)
     if title:
         ax.set_title(title, fontsize=9)
     return ax
+
+
+def _transition_arrows(ax: Any, states: list, arrows: Mapping[tuple[Any, Any], str]) -> None:
+    n = len(states)
+    angle = np.pi - 2 * np.pi * np.arange(n) / n
+    place = np.column_stack([np.cos(angle) * 1.25, np.sin(angle)])
+    boxes = []
+    for i, (label, colour) in enumerate(zip(states, state_colours(states), strict=True)):
+        stay = arrows.get((label, label))
+        text = f"{label}\n{stay}" if stay else f"{label}"
+        style = {"boxstyle": "round,pad=0.5", "facecolor": colour, "edgecolor": INK}
+        node = {"ha": "center", "va": "center", "fontsize": 9, "color": _ink_on(colour), "bbox": style}
+        boxes.append(ax.text(*place[i], text, **node).get_bbox_patch())
+    for (a, b), text in arrows.items():
+        if a != b:
+            i, j = states.index(a), states.index(b)
+            _bent_arrow(ax, place[i], place[j], text, {"patchA": boxes[i], "patchB": boxes[j]})
+    ax.set(xlim=(-1.6, 1.6), ylim=(-0.4, 0.4) if n <= 2 else (-1.2, 1.2), aspect="equal")
+    ax.axis("off")
+
+
+def _transition_table(ax: Any, states: list, arrows: Mapping[tuple[Any, Any], str]) -> None:
+    """From rows to columns; darker cells for larger numbers."""
+    n = len(states)
+    value = np.full((n, n), np.nan)
+    for (a, b), text in arrows.items():
+        value[states.index(a), states.index(b)] = float(text) if text else 1.0
+    top = np.nanmax(value)
+    ax.imshow(value, cmap="Greys", vmin=0.0, vmax=1.6 * top if top > 0 else 1.0)
+    for (a, b), text in arrows.items():
+        i, j = states.index(a), states.index(b)
+        colour = OPEN if value[i, j] > 0.9 * top and top > 0 and np.nanmin(value) < top else INK
+        ax.text(j, i, text or "×", ha="center", va="center", fontsize=8, color=colour)
+    labels = [str(state) for state in states]
+    ax.set_xticks(range(n), labels, rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
+    ax.set_yticks(range(n), labels, fontsize=8)
+    for ticks in (ax.get_xticklabels(), ax.get_yticklabels()):
+        for tick, colour in zip(ticks, state_colours(states), strict=True):
+            tick.set_bbox({"boxstyle": "round,pad=0.15", "facecolor": colour, "edgecolor": "none"})
+            tick.set_color(_ink_on(colour))
+    ax.set(xlabel="to", ylabel="from")
+    ax.tick_params(length=0, pad=6)
+    ax.spines[:].set_visible(False)
 
 
 def possible_transitions(process: Any) -> list[tuple[Any, Any]]:
@@ -254,26 +279,17 @@ def possible_transitions(process: Any) -> list[tuple[Any, Any]]:
     return [(states[i], states[j]) for i, j in np.argwhere(np.asarray(support)).tolist()]
 
 
-def _bent_arrow(ax: Any, start: np.ndarray, end: np.ndarray, text: str, crowded: bool) -> None:
-    style = {"arrowstyle": "-|>", "color": INK, "lw": 0.9, "shrinkA": 26, "shrinkB": 26}
+def _bent_arrow(ax: Any, start: np.ndarray, end: np.ndarray, text: str, boxes: Mapping[str, Any]) -> None:
     bend = 0.16
-    ax.annotate("", end, start, arrowprops={**style, "connectionstyle": f"arc3,rad={bend}"}, zorder=2)
+    style = {"arrowstyle": "-|>", "color": INK, "lw": 0.9, "shrinkA": 2, "shrinkB": 2, **boxes}
+    ax.annotate("", end, start, arrowprops={**style, "connectionstyle": f"arc3,rad={bend}"})
     if not text:
         return
     # arc3 is a quadratic curve whose control point is off the middle by `bend` times the chord, to the right
     chord = end - start
-    where = 0.5 if not crowded else 0.36
-    control = (start + end) / 2 + bend * np.array([chord[1], -chord[0]])
-    point = (1 - where) ** 2 * start + 2 * where * (1 - where) * control + where**2 * end
-    ax.text(
-        *point,
-        text,
-        ha="center",
-        va="center",
-        fontsize=6.5 if crowded else 8,
-        zorder=3,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": OPEN, "edgecolor": "none", "alpha": 0.9},
-    )
+    point = (start + end) / 2 + bend / 2 * np.array([chord[1], -chord[0]])
+    paper = {"boxstyle": "round,pad=0.15", "facecolor": OPEN, "edgecolor": "none", "alpha": 0.9}
+    ax.text(*point, text, ha="center", va="center", fontsize=8, bbox=paper)
 
 
 def _arrow(ax: Any, start: Sequence, end: Sequence, dashed: bool = False) -> None:
@@ -312,7 +328,7 @@ def _observed(graph: "Graph") -> np.ndarray:
         else:
             array = np.asarray(values, dtype=float)
             present = ~np.isnan(array.reshape(len(array), -1)).all(axis=1)
-        seen[observed.nodes[present]] = True
+        seen[observed.nodes[np.asarray(present)]] = True
     return seen
 
 
@@ -352,10 +368,12 @@ def _legend(ax: Any, graph: "Graph", filled: str = "observed") -> None:
         handles.append(dot(INK if graph.kind in ("tree", "panel") else "#c8d8e8", filled))
     if not seen.all():
         handles.append(dot(OPEN, "not observed"))
+    # the pad is in units of the font, so that the gap does not grow with the picture
     ax.legend(
         handles=handles,
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.02 if not ax.axison else -0.16),
+        bbox_to_anchor=(0.5, 0.0),
+        borderaxespad=5.0 if ax.axison else 1.0,
         ncols=min(len(handles), 7),
         frameon=False,
         fontsize=8,

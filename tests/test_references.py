@@ -26,7 +26,7 @@ def reference(name):
 
 
 def log_evidence(build, *parameters):
-    """The log-evidence of the graph that `build` makes, compiled as a whole, which is faster than by operation."""
+    """The log-evidence of the graph that `build` makes, compiled as a whole, which is the faster way."""
     return jax.jit(lambda *p: mjp.condition(build(*p)).log_evidence)(*parameters)
 
 
@@ -256,10 +256,8 @@ def test_gradient_of_a_hidden_markov_model(kind):
 @pytest.mark.parametrize("kind", ["categorical", "gaussian"])
 def test_draws_have_the_smoothed_marginals(kind):
     found, n = reference("hmm_small")[kind], 4000
-    guided = mjp.condition(hmm(kind))
-    draws = jax.jit(jax.vmap(lambda key: guided.sample(key)[0].values))(
-        jax.random.split(jax.random.key(1), n)
-    )
+    draw = jax.jit(jax.vmap(lambda key: mjp.condition(hmm(kind)).sample(key)[0].values))
+    draws = draw(jax.random.split(jax.random.key(1), n))
     expected = np.array(found["smoothed"])
     share = np.asarray(draws[:, found["smoothed_t"], None] == np.arange(5)).mean(axis=0)
     error = np.sqrt(expected * (1 - expected) / n)

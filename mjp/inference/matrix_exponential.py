@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from jax import Array, core, lax
 
 from mjp.inference.segments import Segments, take
@@ -83,41 +84,46 @@ def _exponentials(generators: Array, durations: Array) -> Array:
     events = rate * durations
     units = lax.stop_gradient(jnp.floor(events / _UNIT))
     n_terms = (28 if dtype == jnp.float64 else 18) + min(n_states, 32)
-    powers = matrix_powers(jump, n_terms)
-    series = _mix(poisson_weights(events - _UNIT * units, n_terms), powers)
-    unit = _mix(poisson_weights(jnp.full((1,), _UNIT, dtype), n_terms), powers)
+    weights = poisson_weights(events - _UNIT * units, n_terms)
+    unit_weights = poisson_weights(jnp.full((1,), _UNIT, dtype), n_terms)
+    if generators.shape[0] == 1:
+        powers = matrix_powers(jump, n_terms)[0].reshape(n_terms, -1)
+        series, unit = (w @ powers for w in (weights, unit_weights))
+        series, unit = (m.reshape(-1, n_states, n_states) for m in (series, unit))
+    else:
+        series, unit = _series(jump, weights, unit_weights[0])
     result = _multiply_units(unit, series, units)
     return jnp.where((units < 2.0**_LEVELS)[:, None, None], result, jnp.nan)
 
 
-def _mix(weights: Array, powers: Array) -> Array:
-    """Weighted sums of powers: (U, n) weights with (1 or U, n, K, K) powers, or (1, n) with (U, ...)."""
-    n_terms, n_states = powers.shape[1:3]
-    if powers.shape[0] == 1:
-        return (weights @ powers.reshape(n_terms, -1)).reshape(-1, n_states, n_states)
-    return jnp.sum(weights[:, :, None, None] * powers, axis=1)
+def _series(jump: Array, weights: Array, unit_weights: Array) -> tuple[Array, Array]:
+    """Sums of powers of (U, K, K) matrices with weights (U, n) of their own and with common ones (n,)."""
+
+    def add(carry: tuple[Array, Array, Array], x: tuple[Array, Array]) -> tuple[tuple, None]:
+        power, series, unit = carry
+        weight, unit_weight = x
+        series = series + weight[:, None, None] * power
+        return (product(power, jump), series, unit + unit_weight * power), None
+
+    zero = jnp.zeros_like(jump)
+    identity = zero + jnp.eye(jump.shape[-1], dtype=jump.dtype)
+    (_, series, unit), _ = lax.scan(add, (identity, zero, zero), (weights.T, unit_weights))
+    return series, unit
 
 
 def matrix_powers(matrix: Array, count: int) -> Array:
-    """Powers 0 … count-1 of (G, K, K) matrices by doubling, as (G, count, K, K)."""
-    powers = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)[:, None]
-    next_power = matrix
-    while powers.shape[1] < count:
-        block = powers[:, : count - powers.shape[1]]
-        powers = jnp.concatenate([powers, product(block, next_power[:, None])], axis=1)
-        next_power = product(next_power, next_power)
-    return powers
+    """Powers 0 … count-1 of (G, K, K) matrices, as (G, count, K, K)."""
+    identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+    _, powers = lax.scan(lambda power, _: (product(power, matrix), power), identity, length=count)
+    return jnp.moveaxis(powers, 0, 1)
 
 
 def poisson_weights(mean: Array, count: int) -> Array:
     """Poisson probabilities of 0 … count-1 for each mean, (U, count)."""
-    monomials, next_power = jnp.ones_like(mean)[:, None], mean[:, None]
-    while monomials.shape[1] < count:
-        block = monomials[:, : count - monomials.shape[1]]
-        monomials = jnp.concatenate([monomials, block * next_power], axis=1)
-        next_power = next_power * next_power
-    reciprocal_factorials = np.cumprod(1.0 / np.maximum(np.arange(count), 1.0))
-    return monomials * jnp.asarray(reciprocal_factorials, mean.dtype) * jnp.exp(-mean)[:, None]
+    number = np.arange(count)
+    log_mean = jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))[:, None]
+    log_factorial = jnp.asarray(scipy.special.gammaln(number + 1.0), mean.dtype)
+    return jnp.exp(number * log_mean - mean[:, None] - log_factorial)
 
 
 def _n_levels(units: Array) -> Array:

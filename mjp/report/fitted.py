@@ -24,7 +24,7 @@ def section(fit: "Fit") -> list[Part]:
     parts: list[Part] = [Paragraph(doc.strip().splitlines()[0])] if doc else []
     s = fit.settings
     n = sum(int(np.prod(values.shape[2:])) for values in fit.parameters.values())
-    rows = [["model", s["model"]], ["parameters", f"{n}, at the sites {', '.join(fit.parameters)}"]]
+    rows = [["model", s["model"]], ["parameters", f"{n} ({', '.join(fit.parameters)})"]]
     for name, graph in fit.graphs.items():
         rows.append([f"path {name!r}", _graph_in_words(graph)])
     if not fit.graphs:

@@ -25,15 +25,21 @@ def section(fit: "Fit") -> list[Part]:
     for i in order:
         change = (posterior[:, i].mean() - prior[:, i].mean()) / prior[:, i].std()
         rows.append(
-            [names[i], scales[i], percent(max(contraction[i], 0.0)), f"{change:+.1f}", _word(contraction[i])]
+            [
+                names[i],
+                scales[i],
+                percent(max(float(contraction[i]), 0.0)),
+                f"{change:+.1f}",
+                _word(float(contraction[i])),
+            ]
         )
     weak = [names[i] for i in order if contraction[i] < _WEAK]
     marked = frozenset(range(len(weak)))
     parts: list[Part] = []
     if weak:
         text = (
-            f"The data say little about {listed(weak, 8)}: there the posterior is mostly the prior, and another "
-            "prior would give another answer. Check these priors, or simplify the model."
+            f"The data say little about {listed(weak, 8)}: there the posterior is mostly the prior, and "
+            "another prior would give another answer. Check these priors, or simplify the model."
         )
         parts.append(Paragraph(text, "bad"))
     else:
@@ -43,8 +49,8 @@ def section(fit: "Fit") -> list[Part]:
         text = f"Known only together, with correlations beyond {_TIED}: {listed(tied, 6)}."
         parts.append(Paragraph(text, "bad"))
     caption = (
-        "Contraction: by how much the variance shrinks from prior to posterior, on the scale named. Shift: from "
-        "the prior's mean to the posterior's, in prior standard deviations."
+        "Contraction: by how much the variance shrinks from prior to posterior, on the scale named. Shift: "
+        "from the prior's mean to the posterior's, in prior standard deviations."
     )
     parts.append(Table(["parameter", "scale", "contraction", "shift", "the data"], rows, caption, marked))
     return parts

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 def section(fit: "Fit") -> list[Part]:
-    terms = fit.data["log_likelihood"] if "log_likelihood" in fit.data else {}
-    names = list(terms.data_vars) if terms else []
-    if not names:
+    if "log_likelihood" not in fit.data or not fit.data["log_likelihood"].data_vars:
         raise Missing("the model has no observed site, so that there is no log-likelihood")
+    terms = fit.data["log_likelihood"]
+    names = [str(name) for name in terms.data_vars]
+    if all(np.prod(terms[name].shape[2:]) < 2 for name in names):
+        raise Missing("the likelihood is a single number, so that nothing can be left out")
     if int(np.prod(next(iter(fit.samples.values())).shape[:2])) < 100:
         raise Missing("leave-one-out needs at least 100 draws")
     parts: list[Part] = []
@@ -35,16 +37,15 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
         return [Paragraph(f"{name}: some pointwise log-likelihoods are not finite.", "note")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # large Pareto k are told in words below
-        result = arviz.loo(fit.data, var_name=name, pointwise=True)
+        result: Any = arviz.loo(fit.data, var_name=name, pointwise=True)
     k = np.asarray(result.pareto_k).reshape(-1)
-    bounds = [-np.inf, result.good_k, 1.0, np.inf]
-    words = ["good", "bad", "very bad"]
-    rows = []
-    for low, high, word in zip(bounds, bounds[1:], words, strict=False):
-        inside = int(((k > low) & (k <= high)).sum())
-        between = f"up to {high:.2f}" if low == -np.inf else (f"above {low:.2f}" if high == np.inf else
-                                                             f"{low:.2f} to {high:.2f}")  # fmt: skip
-        rows.append([between, word, str(inside), f"{100 * inside / n:.1f}%"])
+    good = float(result.good_k)
+    classes = [
+        (f"up to {good:.2f}", "good", k <= good),
+        (f"{good:.2f} to 1", "bad", (k > good) & (k <= 1)),
+        ("above 1", "very bad", k > 1),
+    ]
+    rows = [[*words, str(inside.sum()), f"{100 * inside.mean():.1f}%"] for *words, inside in classes]
     what, labels = _members(fit, name, terms)
     parts: list[Part] = [
         Paragraph(
@@ -53,7 +54,7 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
         ),
         Table(["Pareto k", "", "number", "share"], rows, "How far the importance weights can be trusted."),
     ]
-    bad = np.argsort(-k)[: int((k > result.good_k).sum())]
+    bad = np.argsort(-k)[: int((k > good).sum())]
     if len(bad):
         who = listed([labels[i] for i in bad])
         text = f"The estimate is unreliable for {who}: the posterior without them differs much from this one."
@@ -64,9 +65,9 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
     if graph is not None and graph.kind == "chain" and not graph.batch_shape:
         parts.append(
             Paragraph(
-                "The terms are one-step-ahead densities given the past. Leaving one out does not take its value "
-                "from the pasts of later ones, so that models of the same series may be compared, but the "
-                "number is not the density of an unseen series.",
+                "The terms are one-step-ahead densities given the past. Leaving one out does not take its "
+                "value from the pasts of later ones, so that models of the same series may be compared, but "
+                "the number is not the density of an unseen series.",
                 "note",
             )
         )

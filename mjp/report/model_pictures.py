@@ -34,11 +34,13 @@ def section(fit: "Fit") -> list[Part]:
 def _graph(fit: "Fit", name: str, graph: Graph) -> list[Part]:
     import matplotlib.pyplot as plt
 
-    if graph.kind in ("tree", "graph") and graph.n_nodes > _NODES:
+    if graph.kind == "tree":
+        return []  # drawn with the states' probabilities in a section of its own
+    if graph.kind == "graph" and graph.n_nodes > _NODES:
         return [Paragraph(f"The graph of {name} has {graph.n_nodes} nodes, too many to draw.", "note")]
     ax = draw_graph(graph, max_nodes=_NODES)
     try:
-        caption = f"{heading(fit, name)}the graph. Filled nodes are observed, in the colour of their state."
+        caption = f"{heading(fit, name)}the graph. Filled nodes are observed."
         return [picture(ax.figure, f"graph of {name}", caption)]
     finally:
         plt.close(ax.figure)
@@ -51,7 +53,7 @@ def _transitions(fit: "Fit", name: str, graph: Graph) -> list[Part]:
     median = np.median(transition_values(fit, name), axis=0)
     states, discrete = process.states, isinstance(process, MarkovChain)
     pairs = [(s, s) for s in states] if discrete else []
-    pairs += [pair for pair in possible_transitions(process)]
+    pairs += possible_transitions(process)
     place = {state: i for i, state in enumerate(states)}
     numbers = {(a, b): f"{median[place[a], place[b]]:.2g}" for a, b in pairs}
     numbers = {pair: text for pair, text in numbers.items() if text != "0"}
@@ -59,16 +61,15 @@ def _transitions(fit: "Fit", name: str, graph: Graph) -> list[Part]:
     caption = f"{heading(fit, name)}posterior medians of the {what}."
     if process.covariates or getattr(process, "breaks", ()):
         caption += " They depend on covariates or on time, and are averaged over edges of the graph."
-    figure, axes = _diagram(process, numbers)
-    return [picture(figure, f"transition diagram of {name}", caption)]
+    return [picture(_diagram(process, numbers), f"transition diagram of {name}", caption)]
 
 
-def _diagram(process: Any, numbers: dict) -> tuple[Any, Any]:
+def _diagram(process: Any, numbers: dict) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.0, 1.9 if len(process.states) <= 2 else 4.6), layout="constrained")
-    ax = figure.subplots()
-    return figure, draw_process(process, ax, numbers)
+    draw_process(process, figure.subplots(), numbers)
+    return figure
 
 
 def transition_values(fit: "Fit", name: str) -> np.ndarray:

@@ -19,35 +19,37 @@ def section(fit: "Fit") -> list[Part]:
     parts: list[Part] = []
     for name, graph in graphs.items():
         grid = fit.data["paths"][f"{name}_on_grid"]
-        share, count = occupancy(flat(grid), process_of(graph).n_states, absorbing(graph))
+        last = np.append(np.concatenate([roots.nodes for roots in graph.roots])[1:], graph.n_nodes) - 1
+        at_end = flat(fit.data["paths"][name])[:, last]
+        share, count = occupancy(flat(grid), at_end, process_of(graph).n_states, absorbing(graph))
         parts.append(_picture(fit, name, graph, np.asarray(grid[f"{name}_time"]), share, count))
     return parts
 
 
-def occupancy(paths: np.ndarray, n_states: int, final: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def occupancy(
+    paths: np.ndarray, at_end: np.ndarray, n_states: int, final: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean share of each state over time, and how many components it is a share of.
 
     Args:
         paths: (draws, components, times) states, -1 outside.
+        at_end: (draws, components) last states.
         final: states that are never left; a component that ends in one is kept in it.
 
     Returns:
         shares (n_states, times), NaN where nobody is inside; mean number inside, (times,).
     """
-    paths = stay(paths, final)
+    paths = stay(paths, at_end, final)
     counts = np.stack([(paths == state).sum(axis=1).mean(axis=0) for state in range(n_states)])
     total = counts.sum(axis=0)
     return np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0), total
 
 
-def stay(paths: np.ndarray, final: np.ndarray) -> np.ndarray:
+def stay(paths: np.ndarray, at_end: np.ndarray, final: np.ndarray) -> np.ndarray:
     """Keep paths (..., times) that end in one of the states `final` there until the last time."""
-    m = paths.shape[-1]
-    inside = paths >= 0
-    last = m - 1 - np.argmax(inside[..., ::-1], axis=-1)
-    at_end = np.take_along_axis(paths, last[..., None], axis=-1)
-    after = (np.arange(m) > last[..., None]) & inside.any(axis=-1, keepdims=True) & np.isin(at_end, final)
-    return np.where(after, at_end, paths)
+    begun = np.logical_or.accumulate(paths >= 0, axis=-1)
+    after = begun & (paths < 0) & np.isin(at_end, final)[..., None]
+    return np.where(after, at_end[..., None], paths)
 
 
 def _picture(

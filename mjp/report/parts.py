@@ -74,7 +74,7 @@ def picture(figure: Any, text: str, caption: str = "") -> Picture:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", facecolor="white")
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Picture(f"data:image/png;base64,{encoded}", text, caption)
+    return Picture(f"data:image/png;base64,{encoded}", text, caption[:1].upper() + caption[1:])
 
 
 def percent(share: float) -> str:

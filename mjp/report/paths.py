@@ -56,5 +56,5 @@ def recorded(graph: Any) -> np.ndarray:
 
 
 def heading(fit: "Fit", name: str) -> str:
-    """`name: ` where a model has several paths, to tell their pictures apart."""
-    return f"{name}: " if len(fit.graphs) > 1 else ""
+    """`Name: ` where a model has several paths, to tell their pictures apart."""
+    return f"{name.capitalize()}: " if len(fit.graphs) > 1 else ""

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mjp.report.parts import Missing, Paragraph, Part, Picture, Table, picture
+from mjp.drawing import PALETTE
+from mjp.report.parts import Missing, Paragraph, Part, Picture, Table, listed, picture
 
 if TYPE_CHECKING:
     from mjp.fitting import Fit
@@ -16,13 +17,16 @@ _HEADER = {
 }  # fmt: skip
 
 
+def summary_rows(fit: "Fit") -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the summary table, in words and rounded."""
+    frame = fit.summary(round_to="none")
+    header = ["parameter", *(_HEADER.get(column, column) for column in frame.columns)]
+    return header, [[str(name), *_row(values)] for name, values in frame.iterrows()]
+
+
 def table(fit: "Fit") -> list[Part]:
     """Summary table and forest plot."""
-    frame = fit.summary()
-    rows = [
-        [str(name), *map(str, values)] for name, values in zip(frame.index, frame.to_numpy(), strict=True)
-    ]
-    header = ["parameter", *(_HEADER.get(column, column) for column in frame.columns)]
+    header, rows = summary_rows(fit)
     parts: list[Part] = [
         Table(
             header,
@@ -31,13 +35,39 @@ def table(fit: "Fit") -> list[Part]:
         )
     ]
     names, left_out = _fitting_names(fit)
-    if names:
-        parts.append(
-            _plot(
-                fit, "plot_forest", names, "Central 50% and 89% intervals of every parameter.", combined=True
-            )
-        )
+    for group in _alike(fit, names):
+        caption = f"Central 50% and 89% intervals of {listed(group)}."
+        parts.append(_plot(fit, "plot_forest", group, caption, 0.32, combined=True))
     return parts + _left_out(left_out)
+
+
+def _row(values: Any) -> list[str]:
+    """Numbers of one parameter, with as many decimals as show two digits of its deviation."""
+    sd = float(values["sd"])
+    decimals = int(np.clip(1 - np.floor(np.log10(sd)), 0, 8)) if sd > 0 else 4
+    cells = []
+    for column, value in values.items():
+        if column.startswith("ess"):
+            cells.append(f"{value:.0f}")
+        elif column == "r_hat":
+            cells.append(f"{value:.3f}")
+        elif column.startswith("mcse"):
+            cells.append(f"{value:.2g}")
+        else:
+            cells.append(f"{value:.{decimals}f}")
+    return cells
+
+
+def _alike(fit: "Fit", names: list[str]) -> list[list[str]]:
+    """Sites grouped so that intervals of one group can be read on one axis."""
+    span = {name: float(np.ptp(fit.samples[name])) for name in names}
+    groups: list[list[str]] = []
+    for name in sorted(names, key=span.__getitem__):
+        if groups and span[name] < 5 * span[groups[-1][0]]:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return [[name for name in names if name in group] for group in groups]
 
 
 def chains(fit: "Fit") -> list[Part]:
@@ -50,7 +80,7 @@ def chains(fit: "Fit") -> list[Part]:
     if not names:
         raise Missing(f"every site has more than {_MOST} entries, too many to plot")
     trace = "Left: densities of every chain. Right: draws in the order in which they were made."
-    parts: list[Part] = [_plot(fit, "plot_trace_dist", names, trace, compact=False)]
+    parts: list[Part] = [_plot(fit, "plot_trace_dist", names, trace, 1.3, compact=False)]
     if fit.settings["chains"] > 1:
         ranks = (
             "Ranks of every chain's draws among all, as the difference of their distribution from a uniform "
@@ -60,15 +90,21 @@ def chains(fit: "Fit") -> list[Part]:
     return parts + _left_out(left_out)
 
 
-def _plot(fit: "Fit", function: str, names: list[str], caption: str, **options: Any) -> Picture:
+def _plot(
+    fit: "Fit", function: str, names: list[str], caption: str, row: float | None = None, **options: Any
+) -> Picture:
+    """A picture by ArviZ; with `row`, as many inches high for every entry of these sites."""
     import arviz
     import matplotlib.pyplot as plt
+    from cycler import cycler
 
-    plot = getattr(arviz, function)
-    tree = fit.data
-    collection = plot(tree, var_names=names, backend="matplotlib", **options)
+    with plt.rc_context({"axes.prop_cycle": cycler(color=PALETTE)}):
+        collection = getattr(arviz, function)(fit.data, var_names=names, backend="matplotlib", **options)
     figure = collection.viz["figure"].item()
     try:
+        if row is not None:
+            entries = sum(int(np.prod(fit.samples[name].shape[2:])) for name in names)
+            figure.set_size_inches(10.0, 0.9 + row * entries)
         return picture(figure, f"{function.removeprefix('plot_')} of {', '.join(names)}", caption)
     finally:
         plt.close(figure)

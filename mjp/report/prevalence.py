@@ -216,10 +216,10 @@ def _picture(fit: "Fit", name: str, graph: Any, found: Prevalence) -> list[Part]
     axes.flat[0].legend(frameon=False, fontsize=8)
     caption = (
         f"{heading(fit, name)}observed prevalence, the last record carried forward, against data replicated "
-        "from the posterior and read in the same way. Subjects whose last record is a state that is never left "
-        "stay in it, others leave after their last record. Far right, few subjects are left."
+        "from the posterior and read in the same way. Subjects whose last record is a state that is never "
+        "left stay in it, others leave after their last record."
     )
-    text = f"{heading(fit, name)}share of the times at which the observed value is outside of the 89% band: "
+    text = f"{heading(fit, name)}Share of the times at which the observed value is outside of the 89% band: "
     text += (
         ", ".join(outside) + ". Neighbouring times share most of their data, so that they leave it together."
     )

@@ -1,5 +1,6 @@
 """Posterior paths of a few subjects, between and through what was recorded of them."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def choose_subjects(graph: Any, number: int = _SUBJECTS) -> list[int]:
 
 def _changes(states: np.ndarray) -> int:
     known = [state for state in states if state is not None and state == state]
-    return sum(a != b for a, b in zip(known, known[1:], strict=False))
+    return sum(a != b for a, b in pairwise(known))
 
 
 def _picture(fit: "Fit", name: str, graph: Any) -> Part:
@@ -53,14 +54,15 @@ def _picture(fit: "Fit", name: str, graph: Any) -> Part:
     for ax in axes[:, 0]:
         ax.set_yticks(range(len(states)), [str(s) for s in states])
     caption = (
-        f"{heading(fit, name)}{_DRAWS} posterior paths each (grey) of the subjects whose recorded state changes "
-        "most often. Filled dots: recorded states; open dots: a state that was missing or only partly known."
+        f"{heading(fit, name)}{_DRAWS} posterior paths each (grey) of the subjects whose recorded state "
+        "changes most often. Filled dots: recorded states; open dots: a state that was missing or "
+        "only partly known."
     )
     return picture(figure, f"posterior paths of subjects, {name}", caption)
 
 
 def _draw(ax: Any, fit: "Fit", name: str, graph: Any, subject: int, codes: np.ndarray | None) -> None:
-    panel, paths = graph.panel, fit.data["paths"]
+    panel, paths = graph.panel, fit.data["paths"].to_dataset()
     rows = slice(int(panel.offsets[subject]), int(panel.offsets[subject + 1]))
     grid = np.asarray(paths[f"{name}_time"])
     inside = (grid > panel.times[rows][0]) & (grid < panel.times[rows][-1])

@@ -37,8 +37,8 @@ def _painted(fit: "Fit", name: str, graph: Any) -> list[Part]:
     ax = draw_tree(graph, paint=lambda ax, node, x, y: _pie(ax, x, y, share[node], colours))
     try:
         caption = (
-            f"{heading(fit, name)}posterior probability of each state at every node of the tree, as the slices "
-            "of a pie."
+            f"{heading(fit, name)}posterior probability of each state at every node of the tree, as "
+            "the slices of a pie."
         )
         return [picture(ax.figure, f"tree {name} with state probabilities", caption)]
     finally:
@@ -56,8 +56,9 @@ def _pie(ax: Any, x: float, y: float, share: np.ndarray, colours: list[str]) -> 
         edge = np.column_stack([np.cos(angle), np.sin(angle)])
         whole = end - start > 2 * np.pi - 0.01
         corners = edge if whole else np.vstack([[0.0, 0.0], edge])
-        # a marker is scaled to its farthest corner from the origin, which is the radius for every slice
-        ax.scatter(x, y, s=60, marker=corners, c=colour, linewidths=0, zorder=2.5)
+        # a marker is scaled by its largest coordinate, which is not the radius for every slice
+        size = 60 * np.abs(corners).max() ** 2
+        ax.scatter(x, y, s=size, marker=corners, c=colour, linewidths=0, zorder=2.5)
 
 
 def _changes(fit: "Fit", name: str) -> list[Part]:
@@ -67,7 +68,7 @@ def _changes(fit: "Fit", name: str) -> list[Part]:
     low, high = np.quantile(total, INTERVAL)
     parts: list[Part] = [
         Paragraph(
-            f"{heading(fit, name)}the number of changes on the whole tree is {total.mean():.1f} in the mean, "
+            f"{heading(fit, name)}The number of changes on the whole tree is {total.mean():.1f} in the mean, "
             f"and between {low:.0f} and {high:.0f} with 89% probability."
         )
     ]

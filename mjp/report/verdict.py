@@ -88,16 +88,16 @@ def _check_sampler(fit: "Fit", check) -> None:
         # NumPyro's default allows trees of depth 10, that is 1023 steps
         n = int((statistics["num_steps"] >= 1023).sum())
         advice = (
-            f"{n} of {total} draws used up the 1023 steps that NUTS allows, so that chains move slowly. Scale "
-            "the parameters alike, or break their correlation."
+            f"{n} of {total} draws used up the 1023 steps that NUTS allows, so that chains move slowly. "
+            "Scale the parameters alike, or break their correlation."
         )
         check("draws at the step limit", f"{n} of {total}", "none", n == 0, advice)
     if "energy" in statistics and fit.settings["draws"] >= 20:
         energy = np.asarray(statistics["energy"], float)
         fraction = float((np.diff(energy, axis=1) ** 2).mean(1).min() / max(energy.var(axis=1).max(), 1e-300))
         advice = (
-            f"The energy changes too little from draw to draw (fraction {fraction:.2f}), which hints at heavy "
-            "tails that are not explored. Give narrower priors, or write the model in other parameters."
+            f"The energy changes too little from draw to draw (fraction {fraction:.2f}), which hints at "
+            "heavy tails that are not explored. Give narrower priors, or write the model in other parameters."
         )
         check("energy fraction, smallest", f"{fraction:.2f}", f"above {BFMI}", fraction > BFMI, advice)
 

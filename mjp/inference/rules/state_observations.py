@@ -1,6 +1,8 @@
 """Observations of finite states as potentials."""
 
+import warnings
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -151,12 +153,19 @@ class StateEvidence:
         if law.is_discrete and is_concrete(distinct):
             self._refuse(distinct, nodes, inverse, distinct != np.round(distinct), law)
             distinct = distinct.astype(int)
-        # the support may depend on the state; a value outside is impossible in that state
-        inside = _by_state(lambda state: _inside(likelihood(state), distinct), self.process.n_states)
-        if is_concrete(inside) and is_concrete(distinct):
-            self._refuse(distinct, nodes, inverse, ~np.any(np.asarray(inside), axis=0), law)
-        log_values = _by_state(lambda state: _log_density(likelihood(state), distinct), self.process.n_states)
-        log_values = jnp.where(inside, log_values, -jnp.inf).T
+        if is_concrete(distinct):
+            outside = _outside(likelihood, distinct, self.process.n_states)
+            self._refuse(distinct, nodes, inverse, outside, law)
+        values = jnp.asarray(distinct)
+        # missing values among numbers that are known only at run time are found there
+        gone = jnp.isnan(values).reshape(len(distinct), -1).any(axis=1) if values.dtype.kind == "f" else None
+        if gone is not None:
+            values = jnp.where(gone.reshape(-1, *[1] * (values.ndim - 1)), 0.0, values)
+        if law.is_discrete:
+            values = values.astype(int)
+        log_values = _by_state(lambda state: _log_density(likelihood(state), values), self.process.n_states).T
+        if gone is not None:
+            log_values = jnp.where(gone[:, None], 0.0, log_values)
         table = Categorical.from_log(log_values)
         row = np.full(len(self.known), len(distinct))
         row[nodes] = inverse
@@ -231,22 +240,34 @@ def _by_state(function: Callable[[Any], Array], n_states: int) -> Array:
     try:
         return jax.vmap(function)(jnp.arange(n_states))
     except (jax.errors.TracerIntegerConversionError, jax.errors.TracerArrayConversionError):
-        # a function that indexes a list or a NumPy array
-        return jnp.stack([function(np.int32(state)) for state in range(n_states)])
+        # a function that indexes a list or a NumPy array; values outside its support are expected here
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Out-of-support values")
+            return jnp.stack([function(np.int32(state)) for state in range(n_states)])
 
 
-def _inside(law: Distribution, values: Any) -> Array:
-    """Which of the values (n, ...) lie in the support of a law, (n,); all where the law does not say."""
-    try:
-        inside = jnp.asarray(law.support(values))
-    except (TypeError, NotImplementedError):
-        return jnp.ones(values.shape[0], dtype=bool)
-    return inside.reshape(values.shape[0], -1).all(axis=1)
+def _outside(likelihood: Callable[[Any], Distribution], values: np.ndarray, n_states: int) -> np.ndarray:
+    """Which of the values (n, ...) are outside the support in every state, (n,), as far as is known now."""
+    outside = np.ones(len(values), dtype=bool)
+    for state in range(n_states):
+        try:
+            inside = np.asarray(likelihood(np.int32(state)).support(values))
+        except (TypeError, NotImplementedError):  # bounds that are traced, or a law that does not say
+            return np.zeros_like(outside)
+        outside &= ~inside.reshape(len(values), -1).all(axis=1)
+        if not outside.any():
+            break
+    return outside
 
 
-def _log_density(law: Distribution, values: Any) -> Array:
-    """Log-density of each of the values (n, ...), whose entries are independent if the law is univariate."""
+def _log_density(law: Distribution, values: Array) -> Array:
+    """Log-density of each of the values (n, ...), -inf outside the support, which may depend on the state.
+
+    Entries of a value are independent if the law is univariate.
+    """
     density = law.log_prob(values)
+    with suppress(TypeError, NotImplementedError):  # of a law that does not say
+        density = jnp.where(law.support(values), density, -jnp.inf)
     return density.sum(axis=tuple(range(1, density.ndim)))
 
 
