@@ -7,6 +7,7 @@ from mjp.observations import Misclassified as Misclassified
 from mjp.panels import Panel as Panel
 from mjp.processes import MarkovChain as MarkovChain
 from mjp.processes import MarkovJump as MarkovJump
+from mjp.processes import SparseMarkovJump as SparseMarkovJump
 from mjp.shapes import chain as chain
 from mjp.shapes import panel as panel
 from mjp.shapes import tree as tree

@@ -328,7 +328,7 @@ def _observed(graph: "Graph") -> np.ndarray:
         else:
             array = np.asarray(values, dtype=float)
             present = ~np.isnan(array.reshape(len(array), -1)).all(axis=1)
-        seen[observed.nodes[np.asarray(present)]] = True
+        seen[observed.nodes[np.flatnonzero(present)]] = True
     return seen
 
 

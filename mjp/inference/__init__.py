@@ -2,6 +2,7 @@
 
 from mjp.inference import finite_state_engine as finite_state_engine
 from mjp.inference import rules as rules
+from mjp.inference import sparse_engine as sparse_engine
 from mjp.inference.condition import Guided as Guided
 from mjp.inference.condition import condition as condition
 from mjp.inference.evidence import Evidence as Evidence

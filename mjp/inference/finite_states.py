@@ -82,11 +82,22 @@ class FiniteStates(eqx.Module):
     layout: Layout = eqx.field(static=True)
 
 
-def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
-    """Evaluate a graph of finite-state processes.
+@dataclass(frozen=True, eq=False)
+class Declared:
+    """What a graph of finite states declares, before its kernels are evaluated."""
 
-    Args:
-        observed: False leaves the observations out, for simulation.
+    process: FiniteStateProcess
+    edges: list[Edges]
+    evidence: StateEvidence
+    arrival: np.ndarray  # (n,) how each node's edge reaches it
+    parent: np.ndarray  # (n,)
+    component: np.ndarray  # (n,)
+    root_nodes: np.ndarray  # (n_roots,)
+    root_laws: Array  # (n_roots, K)
+
+
+def declared(graph: Graph, *, observed: bool = True) -> Declared:
+    """Read the nodes, roots and observations of a graph; `observed=False` leaves observations out.
 
     Raises:
         ValueError: processes with different states, observations that are not states or contradict each
@@ -111,11 +122,16 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
     root_nodes, root_laws = _roots(graph, evidence)
     of_root = np.zeros(n_nodes, dtype=np.int64)
     of_root[root_nodes] = graph.component_of_root()
-    component = of_root[head]
+    return Declared(process, edges, evidence, arrival, parent, of_root[head], root_nodes, root_laws)
 
+
+def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
+    """Evaluate a graph of finite-state processes; raises as `declared` does."""
+    d = declared(graph, observed=observed)
+    process, evidence, parent, n_nodes = d.process, d.evidence, d.parent, len(d.parent)
     tables, edge_matrix, jumps, offset = [], np.full(n_nodes + 1, -1, dtype=np.int64), [], 0
-    for batch in edges:
-        kernels: Kernels = rule_of(batch.process).kernels(batch.process, batch, arrival[batch.children])
+    for batch in d.edges:
+        kernels: Kernels = rule_of(batch.process).kernels(batch.process, batch, d.arrival[batch.children])
         tables.append(kernels.matrices)
         edge_matrix[batch.children] = offset + kernels.index
         offset += kernels.matrices.shape[0]
@@ -131,19 +147,19 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
                 )
             )
     nodes = evidence.potentials()
-    dtype = jnp.result_type(nodes.values, *tables, root_laws)
+    dtype = jnp.result_type(nodes.values, *tables, d.root_laws)
     identity = jnp.eye(process.n_states, dtype=dtype)[None]
     matrices = jnp.concatenate([*tables, identity]).astype(dtype)
     edge_matrix[edge_matrix < 0] = offset
     known = evidence.known
-    cut = schedule_paths(parent, known != UNKNOWN, component)
+    cut = schedule_paths(parent, known != UNKNOWN, d.component)
     layout = Layout(
         edge_matrix=edge_matrix.astype(np.int32),
         known=known,
-        arrival=arrival,
+        arrival=d.arrival,
         parent=parent,
-        component=component,
-        root_nodes=root_nodes,
+        component=d.component,
+        root_nodes=d.root_nodes,
         paths=tuple(cut[0]) if cut is not None else (),
         pinned=cut[1] if cut is not None else np.zeros(0, dtype=np.int64),
         levels=None if cut is not None else schedule_levels(parent),
@@ -157,7 +173,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
         states=process.states,
     )
     potentials = Categorical(nodes.values.astype(dtype), nodes.log_scale.astype(dtype))
-    return FiniteStates(matrices, potentials, root_laws.astype(dtype), tuple(jumps), layout)
+    return FiniteStates(matrices, potentials, d.root_laws.astype(dtype), tuple(jumps), layout)
 
 
 def _process(graph: Graph) -> FiniteStateProcess:

@@ -39,6 +39,14 @@ class SparsePattern(eqx.Module):
         flow = rates * take(p, self.source)
         return segment_sum(flow, self.target) - segment_sum(flow, self.source)
 
+    def enter(self, rates: Array, p: Array) -> Array:
+        """Flow of a measure p (K,) into each state, (K,): where the process is just after a jump."""
+        return segment_sum(rates * take(p, self.source), self.target)
+
+    def leave(self, rates: Array, g: Array) -> Array:
+        """sum_y q[x, y] g[y] for functions g (K,): the adjoint of `enter`."""
+        return segment_sum(rates * take(g, self.target), self.source)
+
 
 def exponential_action(
     pattern: SparsePattern, rates: Array, duration: Array, vector: Array, transposed: bool = False

@@ -32,7 +32,7 @@ from mjp.shapes import panel as panel_graph
 if TYPE_CHECKING:
     from mjp.fitting import Fit
 
-_DRAWS, _TIMES = 200, 41
+_DRAWS, _TIMES = 100, 41
 
 
 class Prevalence(NamedTuple):

@@ -1,0 +1,39 @@
+"""The Python blocks of README.md run, in their order and in one namespace."""
+
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def no_window(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # the blocks write files
+    backend = matplotlib.get_backend()
+    matplotlib.use("Agg")
+    yield tmp_path
+    matplotlib.use(backend)
+
+
+def test_the_blocks_run_in_order(no_window):
+    text = README.read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) >= 8
+    namespace = {"__name__": "readme"}
+    for block in blocks:
+        # blank lines in front, so that a traceback shows the line of README.md
+        source = "\n" * text[: block.start(1)].count("\n") + block.group(1)
+        exec(compile(source, str(README), "exec"), namespace)
+    assert (no_window / "report.html").stat().st_size > 100_000
+
+
+def test_the_files_it_names_exist():
+    text = README.read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(([^)#:]+)\)", text)
+    tests = re.findall(r"`((?:tests|mjp|notebooks)/[\w./]+)`", text)
+    missing = [name for name in {*linked, *tests} if not (README.parent / name).exists()]
+    assert not missing, f"README.md names what is not there: {missing}"

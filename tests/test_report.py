@@ -1,0 +1,291 @@
+"""The report: sections, words, and the calibration of what it shows."""
+
+import base64
+import warnings
+from dataclasses import replace
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+
+import mjp
+from mjp.report import judge, write_report
+from mjp.report.identification import scaled_draws
+from mjp.report.occupancy import occupancy
+from mjp.report.page import _make
+from mjp.report.parts import listed
+from mjp.report.prevalence import extended, follow_up, prevalence, states_at
+
+matplotlib.use("agg")
+TRUE = {("well", "ill"): 0.3, ("ill", "well"): 0.2, ("well", "dead"): 0.05, ("ill", "dead"): 0.25}
+
+
+class Page(HTMLParser):
+    """Anchors of sections, addresses that are loaded, and the text of each section."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.text: dict[str, str] = {}
+        self.loaded: list[str] = []
+        self.pictures: list[str] = []
+        self.current = "header"
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag == "section":
+            self.current = attributes["id"]
+        if tag in ("script", "link", "iframe"):
+            self.loaded.append(tag)
+        if tag == "img":
+            assert attributes["alt"]
+            self.loaded.append(attributes["src"][:22])
+            self.pictures.append(attributes["src"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text[self.current] = self.text.get(self.current, "") + data
+
+
+def simulated_panel(n: int, seed: int = 0) -> mjp.Panel:
+    """Yearly visits until death, whose time is exact, or until an independent end of follow-up."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for subject in range(n):
+        state, t, end, path = "well", 0.0, rng.uniform(2, 10), [(0.0, "well")]
+        while state != "dead":
+            out = {b: q for (a, b), q in TRUE.items() if a == state}
+            t += rng.exponential(1 / sum(out.values()))
+            state = str(rng.choice(list(out), p=np.asarray(list(out.values())) / sum(out.values())))
+            path.append((t, state))
+        jumps = np.asarray([a for a, _ in path])
+        for visit in np.arange(0.0, min(end, t), 1.0):
+            rows.append((subject, visit, path[np.searchsorted(jumps, visit, side="right") - 1][1]))
+        if t <= end:
+            rows.append((subject, t, "dead"))
+    return mjp.Panel.from_frame(pd.DataFrame(rows, columns=["id", "t", "s"]), "id", "t", "s")
+
+
+def illness(visits):
+    q = numpyro.sample(
+        "q", dist.LogNormal(-1.5, 1.0).expand([4]).to_event(1), infer={"event_dims": ["transition"]}
+    )
+    process = mjp.MarkovJump(dict(zip(TRUE, q, strict=True)), ["well", "ill", "dead"])
+    mjp.sample("illness", mjp.panel(process, visits, observe=mjp.Exactly(entry="dead")))
+
+
+def quiet_fit(model, *args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return mjp.fit(model, *args, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def panel_fit():
+    labels = {"transition": [f"{a} -> {b}" for a, b in TRUE]}
+    return quiet_fit(illness, simulated_panel(200), draws=60, warmup=100, chains=2, coords=labels)
+
+
+@pytest.fixture(scope="module")
+def panel_page(panel_fit, tmp_path_factory):
+    file = panel_fit.report(tmp_path_factory.mktemp("report") / "new" / "page.html")
+    return Page(file.read_text(encoding="utf-8"))
+
+
+def two_paths(counts):
+    """A chain and a tree in one model, and a parameter that no data reach."""
+    stay = numpyro.sample("stay", dist.Beta(5.0, 1.0))
+    rate = numpyro.sample("rate", dist.HalfNormal(1.0))
+    numpyro.sample("nowhere", dist.Normal(0.0, 1.0))
+    hidden = mjp.MarkovChain(jnp.array([[stay, 1 - stay], [1 - stay, stay]]), ["low", "high"])
+    g = mjp.chain(hidden, np.arange(len(counts)), initial=dist.Categorical(jnp.ones(2) / 2))
+    g.observe_each(lambda s: dist.Poisson(jnp.where(s == 0, 2.0, 9.0)), counts)
+    mjp.sample("weather", g)
+    trait = mjp.MarkovJump({("a", "b"): rate, ("b", "a"): rate})
+    t = mjp.tree("((x:1,y:1):1,z:2);", trait, initial=dist.Categorical(jnp.ones(2) / 2))
+    mjp.sample("trait", t.observe_each(mjp.Exactly(), {"x": "a", "y": "b", "z": "a"}))
+
+
+@pytest.fixture(scope="module")
+def other_page(tmp_path_factory):
+    counts = np.asarray([1, 2, np.nan, 3, 8, 9, 11, 7, 2, 1, 2, 3.0])
+    fit = quiet_fit(two_paths, counts, draws=60, warmup=60, chains=2)
+    file = write_report(fit, tmp_path_factory.mktemp("report") / "page.html", title="A <b> & c")
+    return Page(file.read_text(encoding="utf-8"))
+
+
+def test_page_has_every_section_of_a_panel(panel_page):
+    sections = ["fitted", "verdict", "parameters", "identification", "model", "prevalence", "occupancy"]
+    sections += ["subjects", "loo", "chains", "environment", "absent"]
+    assert sections == [name for name in panel_page.text if name != "header"]
+    assert "200 subjects" in panel_page.text["fitted"]
+    assert "q[well -> ill]" in panel_page.text["parameters"]
+    assert "200 subjects, each left out in turn" in panel_page.text["loo"]
+    assert "States on the tree: ancestral states are for trees." in panel_page.text["absent"]
+
+
+def test_page_is_self_contained(panel_page):
+    assert set(panel_page.loaded) == {"data:image/png;base64,"}
+    for source in panel_page.pictures:
+        assert base64.b64decode(source.partition(",")[2]).startswith(b"\x89PNG")
+
+
+def test_too_few_draws_are_told_in_words(panel_page):
+    text = panel_page.text["verdict"]
+    assert "Do not trust this run yet" in text
+    assert "too few effective draws: the bulk ESS of q[" in text
+    assert "times as many" in text
+
+
+def test_page_of_a_chain_and_a_tree(other_page):
+    assert other_page.text["header"].strip().startswith("A <b> & c")
+    assert "number of changes on the whole tree" in other_page.text["tree"]
+    assert "a → b" in other_page.text["tree"]
+    assert "series" in other_page.text
+    assert "one-step-ahead densities" in other_page.text["loo"]
+    assert "trait: the likelihood is a single number" in other_page.text["loo"]
+    assert "Observed and expected prevalence: prevalence is for panels." in other_page.text["absent"]
+
+
+def test_a_parameter_without_data_is_named(other_page):
+    assert "The data say little about" in other_page.text["identification"]
+    assert "nowhere" in other_page.text["identification"].partition("another prior")[0]
+
+
+def test_divergences_and_slow_chains_are_told(panel_fit):
+    shape = panel_fit.statistics["diverging"].shape
+    diverging = np.zeros(shape, bool)
+    diverging[0, :7] = True
+    drift = {"q": panel_fit.samples["q"] + np.array([0.0, 9.0])[:, None, None]}
+    statistics = {**panel_fit.statistics, "diverging": diverging, "num_steps": np.full(shape, 1023)}
+    bad = replace(panel_fit, statistics=statistics, samples=drift)
+    text = " ".join(judge(bad).problems)
+    assert "7 of 120 draws diverged" in text
+    assert "target_accept_prob" in text
+    assert "R-hat of q[" in text
+    assert "120 of 120 draws used up the 1023 steps" in text
+
+
+def test_a_good_run_is_called_good(panel_fit):
+    rng = np.random.default_rng(0)
+    samples = {"q": rng.lognormal(size=(4, 400, 4))}
+    statistics = {"diverging": np.zeros((4, 400), bool), "energy": rng.normal(size=(4, 400))}
+    settings = {**panel_fit.settings, "draws": 400, "chains": 4}
+    good = replace(panel_fit, samples=samples, statistics=statistics, settings=settings)
+    verdict = judge(good)
+    assert verdict.good, verdict.problems
+    assert verdict.headline.startswith("All good")
+
+
+def test_one_chain_is_a_problem(panel_fit):
+    samples = {"q": panel_fit.samples["q"][:1]}
+    statistics = {name: value[:1] for name, value in panel_fit.statistics.items()}
+    settings = {**panel_fit.settings, "chains": 1}
+    alone = replace(panel_fit, samples=samples, statistics=statistics, settings=settings)
+    assert any("one chain only" in problem for problem in judge(alone).problems)
+
+
+def test_a_section_that_fails_is_told_on_the_page(panel_fit):
+    def broken(fit):
+        raise RuntimeError("no ink")
+
+    with pytest.warns(UserWarning, match="'Rain' is missing"):
+        section = _make(panel_fit, "rain", "Rain", broken)
+    assert "no ink" in section.reason
+
+
+def test_contraction_is_on_an_unbounded_scale(panel_fit):
+    names, scales, prior, posterior = scaled_draws(panel_fit)
+    assert names[0] == "q[well -> ill]"
+    assert set(scales) == {"log"}
+    assert abs(prior.mean() + 1.5) < 0.2
+    np.testing.assert_allclose(posterior[:, 0], np.log(panel_fit.samples["q"][..., 0].reshape(-1)))
+
+
+def test_expected_prevalence_agrees_with_data_of_the_model(panel_fit):
+    found = prevalence(panel_fit, "illness")
+    low, high = np.nanquantile(found.expected, [0.005, 0.995], axis=0)
+    enough = found.n_observed >= 40
+    inside = (found.observed >= low) & (found.observed <= high)
+    assert inside[:, enough].mean() > 0.9
+    np.testing.assert_allclose(found.observed.sum(axis=0)[enough], 1.0)
+
+
+def small_panel() -> mjp.Panel:
+    frame = pd.DataFrame(
+        {"id": [1, 1, 1, 2, 2, 3, 3], "t": [0, 1, 2, 0, 3, 1, 4.0], "s": ["a", None, "b", "a", "d", "b", "a"]}
+    )
+    return mjp.Panel.from_frame(frame, "id", "t", "s")
+
+
+def test_last_record_is_carried_forward_and_the_dead_stay():
+    panel = small_panel()
+    codes = np.array([0, -1, 1, 0, 3, 1, 0])
+    ends = panel.times[panel.offsets[1:] - 1]
+    at = states_at(codes, panel, np.array([0.0, 1.5, 2.0, 3.0, 5.0]), ends, np.array([3]))
+    assert at.tolist() == [[0, 0, 1, -1, -1], [0, 0, 0, 3, 3], [-1, 1, 1, 1, -1]]
+
+
+def test_follow_up_of_the_dead_ends_after_death_where_others_leave():
+    panel, ended = small_panel(), np.array([False, True, False])
+    rng = np.random.default_rng(0)
+    drawn = {float(follow_up(panel, ended, rng)[1]) for _ in range(50)}
+    assert drawn == {4.0}
+    design = extended(panel, ended)
+    assert design.times[design.subject_slice(2)].tolist()[:2] == [0.0, 3.0]
+    assert design.lengths.tolist()[::2] == [3, 2]
+
+
+def test_occupancy_keeps_those_who_ended_for_good():
+    paths = np.array([[[0, 1, -1, -1], [0, 0, 0, -1], [-1, 0, 0, 0]]])
+    share, count = occupancy(paths, np.array([[2, 0, 0]]), 3, np.array([2]))
+    assert count.tolist() == [2, 3, 3, 2]
+    assert share[2].tolist() == [0, 0, 1 / 3, 0.5]
+
+
+def test_changes_are_counted(panel_fit):
+    paths = panel_fit.data["paths"]
+    changes = paths["illness_changes"]
+    assert changes.dims == ("chain", "draw", "illness_from", "illness_to")
+    into_dead = changes.sel(illness_to="dead").sum("illness_from")
+    panel = panel_fit.graphs["illness"].panel
+    assert np.all(into_dead == sum(state == "dead" for state in panel.states))
+    assert np.all(changes.sel(illness_from="dead") == 0)
+
+
+def test_lists_in_words():
+    assert [listed(list("abc"[:n])) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    assert listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def test_model_without_graph(tmp_path):
+    def plain(y):
+        mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+    fit = quiet_fit(plain, jax.random.normal(jax.random.key(0), (9,)), draws=60, warmup=60, chains=2)
+    page = Page(write_report(fit, tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "the model declares no graph" in page.text["absent"]
+    assert "9 terms, each left out in turn" in page.text["loo"]
+
+
+def test_environment_names_versions():
+    from mjp.report.fitted import environment
+
+    [table] = environment(SimpleNamespace(samples={"q": np.zeros(3)}))
+    assert "numpyro" in table.rows[1][1]
+    assert "float64" in table.rows[3][1]
