@@ -1,7 +1,14 @@
 """Markov processes in NumPyro models."""
 
+from mjp.fitting import Fit as Fit
+from mjp.fitting import fit as fit
 from mjp.graph import Graph as Graph
+from mjp.inference import Evidence as Evidence
 from mjp.inference import condition as condition
+from mjp.inference import evidence as evidence
+from mjp.inference import identifiability as identifiability
+from mjp.inference import simulate as simulate
+from mjp.numpyro_bridge import sample as sample
 from mjp.observations import Exactly as Exactly
 from mjp.observations import Misclassified as Misclassified
 from mjp.panels import Panel as Panel
@@ -12,9 +19,3 @@ from mjp.shapes import chain as chain
 from mjp.shapes import panel as panel
 from mjp.shapes import tree as tree
 from mjp.trajectory import Trajectory as Trajectory
-from mjp.inference import Evidence as Evidence
-from mjp.inference import evidence as evidence
-from mjp.inference import simulate as simulate
-from mjp.numpyro_bridge import sample as sample
-from mjp.fitting import Fit as Fit
-from mjp.fitting import fit as fit

@@ -85,7 +85,7 @@ class Graph:
         *,
         duration: Any = 1.0,
         steps: int | None = None,
-        start: float = 0.0,
+        start: Any = 0.0,
         covariates: Mapping[str, Any] | None = None,
     ) -> "Graph":
         """Add a child node, reached from an existing parent by a process.

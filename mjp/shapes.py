@@ -38,10 +38,10 @@ class Chain(Graph):
         else:
             self._times = times
         self.n_times = len(self._times)
-        step_dependent = isinstance(process, MarkovChain) and process.n_steps is not None
-        if step_dependent and process.n_steps != self.n_times - 1:
+        n_steps = process.n_steps if isinstance(process, MarkovChain) else None
+        if n_steps is not None and n_steps != self.n_times - 1:
             raise ValueError(
-                f"transition has {process.n_steps} steps, but {self.n_times} times make {self.n_times - 1}"
+                f"transition has {n_steps} steps, but {self.n_times} times make {self.n_times - 1}"
             )
         self._replicate(n_series)
 
@@ -76,9 +76,10 @@ class Chain(Graph):
             ]
 
     def _per_step(self, name: str, values: Any, n: int) -> Any:
-        t, shape = self.n_times, np.shape(values)
+        t: int = self.n_times
+        shape: tuple[int, ...] = np.shape(values)
         batched = len(shape) > 1 and self.n_series is not None
-        if shape[-1:] not in ((t,), (t - 1,)) or len(shape) > 1 + batched or (batched and shape[0] != n):
+        if shape[-1:] not in ((t,), (t - 1,)) or len(shape) > 1 + batched or (batched and shape[:1] != (n,)):
             raise ValueError(
                 f"covariate {name!r} must have one value per time ({t}) or step, got shape {shape}"
             )

@@ -11,6 +11,8 @@ import pytest
 
 import mjp
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NAN, INF = float("nan"), float("inf")
 MATRIX = np.array([[0.9, 0.1], [0.2, 0.8]])
 CHAIN = mjp.MarkovChain(MATRIX)
@@ -387,7 +389,7 @@ TREES = {
         "node 'a': state 'a' cannot be reached from state 'd'",
     ),
     "impossible tips": (
-        tree("(a:0,b:0)r;", initial=THREE, values={"a": "a", "b": "b"}),
+        tree(process=mjp.MarkovChain(np.eye(2)), initial=TWO, values={"a": 0, "b": 1}),
         "the observations are impossible under the model: the likelihood is zero",
     ),
 }

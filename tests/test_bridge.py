@@ -18,7 +18,9 @@ TRANSITION = jnp.array([[0.8, 0.2], [0.3, 0.7]])
 
 def hidden(counts):
     rate = numpyro.sample("rate", dist.LogNormal(jnp.array([1.0, 2.0]), 0.5).to_event(1))
-    g = mjp.chain(mjp.MarkovChain(TRANSITION), np.arange(len(counts)), initial=dist.Categorical(jnp.ones(2) / 2))
+    g = mjp.chain(
+        mjp.MarkovChain(TRANSITION), np.arange(len(counts)), initial=dist.Categorical(jnp.ones(2) / 2)
+    )
     g.observe_each(lambda x: dist.Poisson(rate[x]), counts)
     return mjp.sample("z", g)
 
@@ -93,7 +95,9 @@ def test_posterior_predictive_draws_exact_paths():
 
 def test_prior_predictive_without_values():
     def model():
-        g = mjp.chain(mjp.MarkovChain(TRANSITION), np.arange(6), initial=dist.Categorical(jnp.array([1.0, 0.0])))
+        g = mjp.chain(
+            mjp.MarkovChain(TRANSITION), np.arange(6), initial=dist.Categorical(jnp.array([1.0, 0.0]))
+        )
         return mjp.sample("z", g.observe_each(lambda x: dist.Poisson(RATE[x])))
 
     draws = np.asarray(Predictive(model, num_samples=3000)(jax.random.key(1))["z"])
@@ -118,11 +122,18 @@ def test_condition_and_substitute_agree():
     )
 
 
-@pytest.mark.parametrize("method", ["sequential", "parallel", jax.vmap], ids=["sequential", "parallel", "vmap"])
+@pytest.mark.parametrize(
+    "method", ["sequential", "parallel", jax.vmap], ids=["sequential", "parallel", "vmap"]
+)
 def test_numpyro_mcmc_with_every_chain_method(method):
     chains = min(2, jax.local_device_count()) if method == "parallel" else 2
     mcmc = MCMC(
-        NUTS(hidden), num_warmup=30, num_samples=30, num_chains=chains, chain_method=method, progress_bar=False
+        NUTS(hidden),
+        num_warmup=30,
+        num_samples=30,
+        num_chains=chains,
+        chain_method=method,
+        progress_bar=False,
     )
     mcmc.run(jax.random.key(0), COUNTS)
     rate = mcmc.get_samples(group_by_chain=True)["rate"]

@@ -21,7 +21,7 @@ import mjp
 
 pytestmark = pytest.mark.slow
 
-REPLICATIONS, BINS = int(__import__("os").environ.get("R","320")), 16
+REPLICATIONS, BINS = int(__import__("os").environ.get("R", "320")), 16
 WARMUP, DRAWS, THIN = 300, 300, 5
 
 
@@ -33,7 +33,9 @@ def with_values(graph, values):
 
 
 def hidden_chain(values):
-    rows = numpyro.sample("rows", dist.Dirichlet(jnp.array([[4.0, 1.0, 1.0], [1.0, 4.0, 1.0], [1.0, 1.0, 4.0]])).to_event(1))
+    rows = numpyro.sample(
+        "rows", dist.Dirichlet(jnp.array([[4.0, 1.0, 1.0], [1.0, 4.0, 1.0], [1.0, 1.0, 4.0]])).to_event(1)
+    )
     mean = numpyro.sample("mean", dist.Normal(jnp.array([-2.0, 0.0, 2.0]), 0.5).to_event(1))
     sd = numpyro.sample("sd", dist.LogNormal(-0.5, 0.3))
     g = mjp.chain(mjp.MarkovChain(rows), np.arange(60), initial=dist.Categorical(jnp.ones(3) / 3))

@@ -13,15 +13,7 @@ from scipy.stats import norm, poisson
 
 import mjp
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These problems are small, so that nearly all time goes into compiling them."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 RNG = np.random.default_rng(7)
 N_DRAWS = 4000

@@ -11,6 +11,8 @@ from scipy.linalg import expm
 
 import mjp
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 N_DRAWS = 6000
 STATES = list("abd")
 K = 3
@@ -59,7 +61,7 @@ def draws(kind, breaks):
 @cache
 def _draws(which, breaks):
     graph = entry_graph(breaks) if which == "entry" else graph_of(breaks)
-    guided = mjp.condition(graph)
+    guided = jax.jit(lambda: mjp.condition(graph, max_jumps=24))()
     return jax.jit(jax.vmap(lambda key: guided.sample(key)[0]))(jax.random.split(jax.random.key(11), N_DRAWS))
 
 
@@ -165,7 +167,7 @@ def test_paths_that_do_not_fit_are_counted(max_jumps):
     rate, duration = 2.0, 1.5
     flip = mjp.MarkovJump({("a", "b"): rate, ("b", "a"): rate})
     graph = mjp.chain(flip, [0.0, duration], initial="a").observe_each(mjp.Exactly(), [None, "b"])
-    guided = mjp.condition(graph, max_jumps=max_jumps)
+    guided = jax.jit(lambda: mjp.condition(graph, max_jumps=max_jumps))()
 
     @jax.jit
     def run(keys):
@@ -186,7 +188,7 @@ def test_paths_that_do_not_fit_are_counted(max_jumps):
 def test_a_chain_on_a_grid_of_times():
     process = mjp.MarkovJump(RATES, STATES, breaks=[BREAK])
     graph = mjp.chain(process, [0.0, 0.4, 1.0], initial="a").observe_each(mjp.Exactly(), [None, None, "d"])
-    guided = mjp.condition(graph)
+    guided = jax.jit(lambda: mjp.condition(graph, max_jumps=24))()
     paths = jax.jit(jax.vmap(lambda key: guided.sample(key)[0]))(jax.random.split(jax.random.key(0), 50))
     grid = jnp.array([-0.1, 0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.1])
     states = np.asarray(paths.at(grid))
@@ -215,7 +217,7 @@ def test_a_panel_on_a_grid_of_times():
 def test_discrete_time_holds_the_state_until_the_next_node():
     graph = mjp.chain(mjp.MarkovChain(np.full((2, 2), 0.5), ["x", "y"]), [0, 1, 2], initial="x")
     graph.observe_each(mjp.Exactly(), [None, "y", "x"])
-    path, _ = mjp.condition(graph).sample(jax.random.key(0))
+    path = jax.jit(lambda key: mjp.condition(graph).sample(key)[0])(jax.random.key(0))
     np.testing.assert_array_equal(
         path.at(jnp.array([-1.0, 0.0, 0.5, 1.0, 1.9, 2.0, 2.1])), [-1, 0, 0, 1, 1, 0, -1]
     )
@@ -239,7 +241,7 @@ def test_draws_can_be_stacked_and_read():
         "((a:1,b:2)i:0.5,c:1)r;", mjp.MarkovJump(RATES[0], STATES), initial=dist.Categorical(np.ones(3) / 3)
     )
     graph.observe_each(mjp.Exactly(), {"a": "a", "b": "d"})
-    guided = mjp.condition(graph)
+    guided = jax.jit(lambda: mjp.condition(graph, max_jumps=24))()
     draw = jax.jit(lambda key: guided.sample(key)[0])
     paths = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(draw(jax.random.key(i)) for i in range(3)))
     assert paths.edge("i", "a").at(1.0).shape == (3,)

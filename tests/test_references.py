@@ -15,6 +15,8 @@ import pytest
 import mjp
 from mjp.newick import parse_newick
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 HERE = Path(__file__).parent
 DATA = HERE.parent / "mjp" / "models" / "data"
 RELATIVE = 1e-8

@@ -113,7 +113,7 @@ def run_chains(
             end = warmup if done < warmup else warmup + draws
             n = min(runner.block, end - done)
             state, rows = runner.advance(state, n)
-            rows = jax.tree.map(lambda leaf: np.asarray(leaf)[:n], rows)
+            rows = jax.tree.map(lambda leaf, n=n: np.asarray(leaf)[:n], rows)
             if done >= warmup:
                 kept = [*kept, rows]
             done += n

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -26,8 +27,8 @@ class Checkpoint:
             if different:
                 key = different[0]
                 raise ValueError(
-                    f"checkpoint: {self.directory} holds a run with {key}={found.get(key)!r}, but this one has "
-                    f"{key}={settings[key]!r}; choose another directory or the same settings"
+                    f"checkpoint: {self.directory} holds a run with {key}={found.get(key)!r}, but this one "
+                    f"has {key}={settings[key]!r}; choose another directory or the same settings"
                 )
         else:
             _write(file, json.dumps(settings, indent=1).encode())
@@ -40,7 +41,7 @@ class Checkpoint:
             arrays |= {f"draw{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(joined))}
         partial = self.directory / f"chain{chain}.npz.partial"
         with partial.open("wb") as file:
-            np.savez(file, done=done, **arrays)
+            np.savez(file, allow_pickle=False, done=np.asarray(done), **arrays)
         # a rename is atomic, so a killed run never leaves half a file
         os.replace(partial, self.directory / f"chain{chain}.npz")
 
@@ -59,16 +60,16 @@ class Checkpoint:
             return int(arrays["done"]), structure.unflatten(restored), draws
 
 
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def _to_numpy(leaf: Any) -> np.ndarray:
-    return np.asarray(
-        jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-    )
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def _from_numpy(array: np.ndarray, like: Any) -> Any:
-    if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(array)
-    return jax.numpy.asarray(array, like.dtype)
+    return jax.random.wrap_key_data(jnp.asarray(array)) if _is_key(like) else jnp.asarray(array, like.dtype)
 
 
 def _write(file: Path, content: bytes) -> None:

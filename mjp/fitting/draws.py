@@ -68,7 +68,7 @@ def draw_paths(
     """
     chain, draw = choose_draws(samples, number)
     parameters = {site: jnp.asarray(values[chain, draw]) for site, values in samples.items()}
-    graph = lambda one: _graph(model, args, kwargs, one, name)  # noqa: E731
+    graph = lambda one: _graph(model, args, kwargs, one, name)
     events = jax.jit(lambda p: lax.map(lambda one: _expected_events(graph(one)), p, batch_size=_BATCH))
     size = buffer_size(float(np.max(np.asarray(events(parameters)), initial=0.0)))
     keys = jax.random.split(key, len(chain))
@@ -78,9 +78,15 @@ def draw_paths(
         path_key, data_key = jax.random.split(key)
         declared = graph(parameters)
         path, _ = condition(declared, max_jumps=size).sample(path_key)
-        on_grid = None if times is None else path.at(times).astype(jnp.int8)
+        on_grid = None if times is None else path.at(times).astype(_smallest(declared))
         replicated = simulate(declared, data_key, max_jumps=1).observations
-        return path.values.astype(jnp.int8), on_grid, replicated, _changes(declared, path), path.overflow
+        return (
+            path.values.astype(_smallest(declared)),
+            on_grid,
+            replicated,
+            _changes(declared, path),
+            path.overflow,
+        )
 
     while True:
         run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one_path(x, size), (p, k), batch_size=_BATCH))
@@ -111,10 +117,17 @@ def _changes(graph: Graph, path: Trajectory) -> jax.Array:
     return pairs * (1 - np.eye(k, dtype=int))
 
 
+def _smallest(graph: Graph) -> Any:
+    """Smallest integers that hold the positions of a graph's states, and -1."""
+    process: Any = graph.edges[0].process
+    return jnp.int8 if process.n_states < 128 else jnp.int32
+
+
 def _expected_events(graph: Graph) -> Any:
     """Largest number of uniformized events expected on any edge."""
     largest = jnp.zeros(())
-    for edges in condition(graph).model.jumps:  # type: ignore[attr-defined]
+    model = getattr(condition(graph), "model", None)
+    for edges in model.jumps if model is not None else ():
         rates = jnp.max(-jnp.diagonal(edges.generators, axis1=-2, axis2=-1), axis=-1)
         largest = jnp.maximum(
             largest, jnp.max(rates[edges.which] * jnp.asarray(edges.durations), initial=0.0)

@@ -73,7 +73,7 @@ def fit(
     }
     store = Checkpoint(checkpoint, settings) if checkpoint is not None else None
     keys = jax.random.split(jax.random.key(seed), chains)
-    check_start = lambda state: explain_bad_start(state, model, args, kwargs)  # noqa: E731
+    check_start = lambda state: explain_bad_start(state, model, args, kwargs)
     compiled = time.perf_counter()
     with ChainProgress(chains, warmup, draws, progress) as bars:
         (samples, statistics), states, kept = run_chains(

@@ -16,6 +16,7 @@ from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draw
 from mjp.graph import Graph
 from mjp.inference.on_grid import node_times
 from mjp.numpyro_bridge import graphs_of
+from mjp.processes import MarkovChain, SparseMarkovJump
 
 if TYPE_CHECKING:
     import pandas
@@ -149,7 +150,8 @@ class Fit:
         """Table of means, deviations, intervals, effective sample sizes and R-hat, by ArviZ."""
         import arviz
 
-        return arviz.summary(self._posterior, **options)
+        table: Any = arviz.summary(self._posterior, **options)
+        return table
 
     def report(self, path: str | Path) -> Path:
         """Write a self-contained HTML page and return its path."""
@@ -219,8 +221,11 @@ class Fit:
     def _grid(self, graph: Graph) -> np.ndarray | None:
         if graph.kind not in ("chain", "panel"):
             return None
-        times = node_times(graph)
-        return np.linspace(times.min(), times.max(), _GRID)
+        times, process = node_times(graph), graph.edges[0].process
+        if isinstance(process, SparseMarkovJump):
+            return None  # there are no paths between its nodes
+        in_steps = isinstance(process, MarkovChain)
+        return np.unique(times) if in_steps else np.linspace(times.min(), times.max(), _GRID)
 
     def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:
         key = jax.random.key(self.settings["seed"] + 2)

@@ -7,4 +7,5 @@ from mjp.inference.condition import Guided as Guided
 from mjp.inference.condition import condition as condition
 from mjp.inference.evidence import Evidence as Evidence
 from mjp.inference.evidence import evidence as evidence
+from mjp.inference.identifiability import identifiability as identifiability
 from mjp.inference.simulate import simulate as simulate

@@ -16,7 +16,7 @@ class Bridges(NamedTuple):
 
     times: Array  # (n, B) time since the start of the edge; the edge's duration beyond the last jump
     states: Array  # (n, B) state entered; the final state beyond the last jump
-    count: Array  # (n,) number of jumps
+    n_jumps: Array  # (n,)
     overflow: Array  # (n,) whether the buffer was too short, so that the path is not usable
 
 
@@ -90,10 +90,10 @@ def sample_bridges(
     states = states.T
     before = jnp.concatenate([start[:, None], states[:, :-1]], axis=1)
     real = happens & (states != before)
-    count = jnp.sum(real, axis=-1)
+    n_jumps = jnp.sum(real, axis=-1)
     # stable sort brings the real jumps to the front in their order
     order = jnp.argsort(~real, axis=-1, stable=True)
-    kept = slot < count[:, None]
+    kept = slot < n_jumps[:, None]
     times = jnp.where(kept, jnp.take_along_axis(times, order, axis=1), durations[:, None])
     states = jnp.where(kept, jnp.take_along_axis(states, order, axis=1), end[:, None])
-    return Bridges(times, states.astype(jnp.int32), count, overflow)
+    return Bridges(times, states.astype(jnp.int32), n_jumps, overflow)

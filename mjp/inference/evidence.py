@@ -53,7 +53,7 @@ def evidence(graph: Graph, key: Array, particles: int) -> Evidence:
 
 
 def _tail_shape(log_weights: np.ndarray) -> np.ndarray:
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     flat = log_weights.reshape(len(log_weights), -1)
     shapes = [float(array_stats.psislw(column, axis=-1)[1]) for column in flat.T]

@@ -42,7 +42,7 @@ class FiniteStateGuided(Guided):
     @property
     def innovations(self) -> dict[str, tuple[int, ...]]:
         """Innovations of the states at the nodes, and of the jump paths on the edges."""
-        shapes = {"nodes": (len(self.model.layout.parent),)}
+        shapes: dict[str, tuple[int, ...]] = {"nodes": (len(self.model.layout.parent),)}
         for i, jumps in enumerate(self.model.jumps):
             shapes[f"jumps{i or ''}"] = (len(jumps.which), 2 * self.max_jumps + 2)
         return shapes
@@ -57,8 +57,10 @@ class FiniteStateGuided(Guided):
         ]
         paths = None
         if batches:
-            *columns, overflow = [jnp.concatenate(column) for column in zip(*batches, strict=True)]
-            paths = JumpPaths(self.model.layout.pieces, *columns, jnp.sum(overflow))
+            columns = [jnp.concatenate(column) for column in zip(*batches, strict=True)]
+            starts, ends, entered, times, jumped, overflow = columns
+            pieces = self.model.layout.pieces
+            paths = JumpPaths(pieces, starts, ends, entered, times, jumped, jnp.sum(overflow))
         trajectory = Trajectory(states[: self.model.layout.n_graph_nodes], (), paths, self.names)
         return trajectory, jnp.zeros_like(self.log_evidence)
 
@@ -108,7 +110,7 @@ class FiniteStateGuided(Guided):
             edges.generators, edges.which, inside, start, before, total, uniforms[:, :-1]
         )
         # what comes after the last jump is the end of the edge: an exact entry is a jump just there
-        padding = jnp.arange(bridges.times.shape[1]) >= bridges.count[:, None]
+        padding = jnp.arange(bridges.times.shape[1]) >= bridges.n_jumps[:, None]
         times = jnp.where(padding, durations[:, None], bridges.times)
         jumped = jnp.where(padding, end[:, None], bridges.states)
         starts = jnp.asarray(edges.starts, durations.dtype)
@@ -131,7 +133,14 @@ def condition_finite_states(
     if observed and is_concrete(evidence):
         _check_evidence(graph, np.asarray(evidence), terms)
     names = Names(graph, model.layout.states)
-    return FiniteStateGuided(evidence, terms, model, names, True, max_jumps or _buffer(model))
+    return FiniteStateGuided(
+        log_evidence=evidence,
+        terms=terms,
+        model=model,
+        names=names,
+        exact=True,
+        max_jumps=max_jumps or _buffer(model),
+    )
 
 
 def _buffer(model: FiniteStates) -> int:

@@ -279,6 +279,7 @@ def _law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
     process, n = evidence.process, len(roots.nodes)
     k = process.n_states
     if not isinstance(roots.initial, Distribution):
+        label: Any
         for node, label in zip(roots.nodes.tolist(), roots.initial, strict=True):
             if is_missing(label):
                 raise ValueError(
@@ -293,7 +294,10 @@ def _law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
             if not is_concrete(label):
                 raise TypeError("initial: a known first state must be known before compilation")
             try:
-                evidence.set_known(node, label.item() if hasattr(label, "item") else label)
+                evidence.set_known(
+                    node,
+                    np.asarray(label).item() if isinstance(label, np.generic | np.ndarray | Array) else label,
+                )
             except ValueError as error:
                 raise ValueError(f"initial: {error}") from None
         one_hot = np.zeros((n, k))

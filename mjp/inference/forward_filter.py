@@ -1,5 +1,7 @@
 """The scaled forward filter of finite-state paths, with its derivative written by hand."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +66,8 @@ def _scan(
         total = jnp.sum(joint, axis=0)
         return _advance(joint, matrices, which) / jnp.maximum(total, smallest), (predicted, total)
 
-    return lax.scan(step, initial, (likelihoods, index))[1]
+    xs: Any = (likelihoods, index)
+    return lax.scan(step, initial, xs)[1]
 
 
 def _advance(laws: Array, matrices: Array, which: Array | None) -> Array:

@@ -139,7 +139,11 @@ def _level(unit: Array, result: Array, units: Array, level: Array) -> tuple[Arra
 
 
 def _climb(unit: Array, result: Array, units: Array, levels: Array) -> tuple[Array, Array]:
-    return lax.fori_loop(0, levels, lambda level, carry: _level(*carry, units, level), (unit, result))
+    def body(level: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        unit, result = carry
+        return _level(unit, result, units, level)
+
+    return lax.fori_loop(0, levels, body, (unit, result))
 
 
 @jax.custom_vjp

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp.processes import SparseMarkovJump
+
 
 def node_times(graph: Any) -> np.ndarray:
     """Times of the nodes of a chain or a panel, (n_nodes,).
@@ -23,6 +25,8 @@ def node_times(graph: Any) -> np.ndarray:
 def states_on_grid(trajectory: Any, times: Array) -> Array:
     """States at times (m,), (..., n_components, m) or (..., m); see `Trajectory.at`."""
     graph = trajectory.names.graph
+    if any(isinstance(edges.process, SparseMarkovJump) for edges in graph.edges):
+        raise TypeError("at(times): paths of a SparseMarkovJump are drawn at the nodes only")
     at_nodes = node_times(graph)
     starts = np.concatenate([roots.nodes for roots in graph.roots])
     stops = np.append(starts[1:], graph.n_nodes)

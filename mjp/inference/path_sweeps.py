@@ -26,7 +26,7 @@ def backward_filter(matrices: Array, index: np.ndarray, nodes: Categorical) -> C
         return potential, potential
 
     last = Categorical(nodes.values[-1], nodes.log_scale[-1]).normalise()
-    xs = (index, nodes.values[:-1], nodes.log_scale[:-1])
+    xs = (jnp.asarray(index), nodes.values[:-1], nodes.log_scale[:-1])
     _, filtered = lax.scan(step, last, xs, reverse=True)
     return Categorical(
         jnp.concatenate([filtered.values, last.values[None]]),
@@ -54,7 +54,7 @@ def guided_states(
         return state, state
 
     first = draw(initial * potentials.values[0], uniforms[0])
-    _, states = lax.scan(step, first, (index, potentials.values[1:], uniforms[1:]))
+    _, states = lax.scan(step, first, (jnp.asarray(index), potentials.values[1:], uniforms[1:]))
     return jnp.concatenate([first[None], states])
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from mjp.graph import Graph, Observations
@@ -46,4 +47,4 @@ def _observe(observed: Observations, states: Array, key: Array) -> Array:
         uniform = jax.random.uniform(key, states.shape, likelihood.matrix.dtype)
         return draw(likelihood.matrix[states], uniform)
     keys = jax.random.split(key, states.shape[0])
-    return jax.vmap(lambda state, k: likelihood(state).sample(k))(states, keys)
+    return jax.vmap(lambda state, k: jnp.asarray(likelihood(state).sample(k)))(states, keys)

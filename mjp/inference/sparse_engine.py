@@ -47,7 +47,7 @@ class SparseStates(eqx.Module):
     initial: Array
     nodes: Categorical
     durations: Array
-    arrives: np.ndarray
+    arrives: Array
     paths: Paths
 
     def forward(self, laws: Array, durations: Array, arrives: Array) -> Array:
@@ -165,7 +165,7 @@ def _group(d: Declared, process: SparseMarkovJump, potentials: Categorical, path
         d.root_laws[root_of[paths.nodes[0]]],
         Categorical(values, potentials.log_scale[paths.nodes]),
         durations,
-        np.append(d.arrival, 0)[paths.nodes[1:]] != 0,
+        jnp.asarray(np.append(d.arrival, 0)[paths.nodes[1:]] != 0),
         paths,
     )
 
@@ -207,4 +207,11 @@ def condition_sparse_states(
         bad = int(np.flatnonzero(~(np.asarray(evidence).reshape(-1) > -np.inf))[0])
         where = f" of subject {graph.panel.subjects[bad]!r}" if hasattr(graph, "panel") else ""  # type: ignore[attr-defined]
         raise ValueError(f"the observations{where} are impossible under the model: the likelihood is zero")
-    return SparseGuided(evidence, terms, groups, d.evidence.known, Names(graph, tuple(process.states)), True)
+    return SparseGuided(
+        log_evidence=evidence,
+        terms=terms,
+        groups=groups,
+        known=d.evidence.known,
+        names=Names(graph, tuple(process.states)),
+        exact=True,
+    )

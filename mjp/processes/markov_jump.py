@@ -47,7 +47,7 @@ class MarkovJump(FiniteStateProcess):
         self.breaks = tuple(check_times("breaks", breaks).tolist()) if np.size(breaks) else ()
         self.matrix = self.values = self.function = self.transitions = None
         self.covariates = ()
-        sample = rates
+        sample: Any = rates
         if callable(rates):
             self.function = rates
             self.covariates, sample = covariates_read(rates)
@@ -85,7 +85,7 @@ class MarkovJump(FiniteStateProcess):
 
     def generator(self, covariates: Mapping) -> Array:
         """Generators (n_pieces, K, K) with rows summing to zero, for one set of covariates."""
-        rates = self.function(covariates) if self.function is not None else self.matrix
+        rates: Any = self.function(covariates) if self.function is not None else self.matrix
         if self.transitions is not None:
             named = tuple(rates.values()) if self.function is not None else self.values
             assert named is not None

@@ -30,13 +30,14 @@ class SparseMarkovJump(FiniteStateProcess):
     rates: Array | np.ndarray
     source: np.ndarray
     target: np.ndarray
-    states: range = eqx.field(static=True)
+    states: tuple = eqx.field(static=True)
 
     def __init__(self, source: Any, target: Any, rates: Any, n_states: int):
         if not (is_concrete(source) and is_concrete(target)):
             raise TypeError("source, target: the transitions must be known before compilation")
         self.source, self.target = np.asarray(source, np.int64), np.asarray(target, np.int64)
-        self.rates, self.states = rates if not isinstance(rates, list) else np.asarray(rates), range(n_states)
+        self.rates = np.asarray(rates) if isinstance(rates, list) else rates
+        self.states = tuple(range(n_states))
         shapes = (self.source.shape, self.target.shape, tuple(np.shape(rates)))
         if len(set(shapes)) > 1 or len(shapes[0]) != 1:
             raise ValueError(f"source, target and rates must have the same shape (n,), got {shapes}")
@@ -54,9 +55,8 @@ class SparseMarkovJump(FiniteStateProcess):
         check_finite("rates", rates)
         if is_concrete(rates) and np.any(np.asarray(rates) < 0):
             i = int(np.argmax(np.asarray(rates) < 0))
-            raise ValueError(
-                f"the rate from {self.source[i]} to {self.target[i]} must be >= 0, got {np.asarray(rates)[i]:g}"
-            )
+            pair = f"from {self.source[i]} to {self.target[i]}"
+            raise ValueError(f"the rate {pair} must be >= 0, got {np.asarray(rates)[i]:g}")
 
     @classmethod
     def birth_death(cls, births: Any, deaths: Any) -> "SparseMarkovJump":
@@ -72,6 +72,8 @@ class SparseMarkovJump(FiniteStateProcess):
 
     def index(self, label: Hashable) -> int:
         """Position of a state, which is the state itself; raises ValueError outside 0 … K-1."""
-        if isinstance(label, int | np.integer) and not isinstance(label, bool) and label in self.states:
-            return int(label)
+        if isinstance(label, int | np.integer) and not isinstance(label, bool):
+            position = int(label)
+            if 0 <= position < self.n_states:
+                return position
         raise ValueError(f"unknown state {label!r}; the states are 0 … {self.n_states - 1}")

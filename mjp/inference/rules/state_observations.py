@@ -251,7 +251,8 @@ def _outside(likelihood: Callable[[Any], Distribution], values: np.ndarray, n_st
     outside = np.ones(len(values), dtype=bool)
     for state in range(n_states):
         try:
-            inside = np.asarray(likelihood(np.int32(state)).support(values))
+            law: Any = likelihood(np.int32(state))
+            inside = np.asarray(law.support(values))
         except (TypeError, NotImplementedError):  # bounds that are traced, or a law that does not say
             return np.zeros_like(outside)
         outside &= ~inside.reshape(len(values), -1).all(axis=1)
@@ -260,7 +261,7 @@ def _outside(likelihood: Callable[[Any], Distribution], values: np.ndarray, n_st
     return outside
 
 
-def _log_density(law: Distribution, values: Array) -> Array:
+def _log_density(law: Any, values: Array) -> Array:
     """Log-density of each of the values (n, ...), -inf outside the support, which may depend on the state.
 
     Entries of a value are independent if the law is univariate.
