@@ -77,15 +77,14 @@ def make_model(method: str) -> Callable[[], None]:
         from numpyro.contrib.control_flow import scan
 
         y = jnp.asarray(observed)
-        hidden = {"enumerate": "parallel"}
 
         def model() -> None:
             a, b = parameters()
-            state = numpyro.sample("x0", dist.Categorical(first), infer=hidden)
+            state = numpyro.sample("x0", dist.Categorical(first), infer={"enumerate": "parallel"})
             numpyro.sample("y0", dist.Categorical(b[state]), obs=y[0])
 
             def step(state: Any, value: Any) -> tuple[Any, None]:
-                state = numpyro.sample("x", dist.Categorical(a[state]), infer=hidden)
+                state = numpyro.sample("x", dist.Categorical(a[state]), infer={"enumerate": "parallel"})
                 numpyro.sample("y", dist.Categorical(b[state]), obs=value)
                 return state, None
 

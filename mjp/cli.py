@@ -116,7 +116,9 @@ def simulate(
     values = _load(entry, data)
     parameters = _parameters(entry, values, seed, value or [])
     declared = _graph(entry, values, parameters)
-    frame = _frame(entry, values, declared, simulate_graph(declared, jax.random.key(seed)))
+    # the paths between the observations are not needed, so that they get no room
+    draw = jax.jit(lambda key: simulate_graph(declared, key, max_jumps=1))
+    frame = _frame(entry, values, declared, draw(jax.random.key(seed)))
     _save(out, lambda: frame.to_csv(out, index=False))
     table = Table("site", "value", box=None, pad_edge=False)
     for site, number in parameters.items():
@@ -255,7 +257,7 @@ def _parameters(entry: "Model", values: Any, seed: int, given: list[str]) -> "di
     import numpy as np
 
     from mjp.fitting.draws import prior_draws
-    from mjp.fitting.engines import latent_sites
+    from mjp.numpyro_bridge import latent_sites
 
     sites = latent_sites(entry.model, (values,), {})
     drawn = prior_draws(entry.model, (values,), {}, 1, jax.random.key(seed))

@@ -273,6 +273,8 @@ def _transition_table(ax: Any, states: list, arrows: Mapping[tuple[Any, Any], st
 def possible_transitions(process: Any) -> list[tuple[Any, Any]]:
     """Transitions between different states that a process allows, as labels; all where it is not known."""
     states = process.states
+    if hasattr(process, "source"):
+        return [(states[i], states[j]) for i, j in zip(process.source, process.target, strict=True)]
     support = process.support() if hasattr(process, "support") else None
     if support is None:
         support = ~np.eye(len(states), dtype=bool)

@@ -1,6 +1,6 @@
 """The one place where mjp meets NumPyro's effect handlers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro
-from numpyro.handlers import seed, substitute
+from numpyro.handlers import seed, substitute, trace
 from numpyro.primitives import _PYRO_STACK, plate
 
 from mjp.graph import Graph
@@ -133,6 +133,33 @@ def structure_only() -> Iterator[None]:
         yield
     finally:
         _STRUCTURE_ONLY.pop()
+
+
+def structure(model: Callable, args: tuple, kwargs: dict, key: jax.Array) -> dict[str, dict[str, Any]]:
+    """The sites of one prior run of a model, without looking at the data of its graphs."""
+    with structure_only():
+        return trace(seed(model, key)).get_trace(*args, **kwargs)
+
+
+def latent_sites(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The model's latent sample sites by name, from one prior run."""
+    found = structure(model, args, kwargs, jax.random.key(0))
+    return {name: s for name, s in found.items() if s["type"] == "sample" and not s["is_observed"]}
+
+
+def pointwise_log_likelihood(
+    model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """Log-likelihood of every observed site at one value of the parameters.
+
+    The factor of a graph appears under the graph's own name.
+    """
+    found = trace(substitute(model, data=parameters)).get_trace(*args, **kwargs)
+    result = {}
+    for name, site in found.items():
+        if site["type"] == "sample" and site["is_observed"]:
+            result[name.removesuffix("/log_likelihood")] = site["fn"].log_prob(site["value"])
+    return result
 
 
 def graphs_of(model: Any, args: tuple, kwargs: dict, parameters: dict[str, Any]) -> dict[str, Graph]:

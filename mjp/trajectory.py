@@ -165,7 +165,7 @@ class Trajectory(eqx.Module):
             component; without the component axis for a graph with a single one. In discrete time the
             state holds until the next node.
         """
-        from mjp.inference.on_grid import states_on_grid
+        from mjp.on_grid import states_on_grid
 
         grid = jnp.asarray(times)
         if grid.ndim > 1:

@@ -23,7 +23,9 @@ def _close():
 
 
 def panel() -> mjp.Graph:
-    frame = pd.DataFrame({"id": [1, 1, 1, 2, 2], "t": [0, 1, 2, 0, 3.0], "s": ["well", None, "ill", "ill", "dead"]})
+    frame = pd.DataFrame(
+        {"id": [1, 1, 1, 2, 2], "t": [0, 1, 2, 0, 3.0], "s": ["well", None, "ill", "ill", "dead"]}
+    )
     return mjp.panel(ILLNESS, mjp.Panel.from_frame(frame, "id", "t", "s"), observe=mjp.Exactly())
 
 

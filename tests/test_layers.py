@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.observations",
             "mjp.panels",
             "mjp.newick",
+            "mjp.on_grid",
             "mjp.drawing",
         ),
     ),
@@ -40,6 +41,9 @@ ORDER = [layer for layer, _ in LAYERS]
 # `import mjp` runs mjp/__init__.py, which imports nearly every layer. Ready models and the command
 # line are written as a user would write them; everything below names the module it needs.
 MAY_IMPORT_THE_WHOLE = {"models", "cli"}
+
+# A fit hands itself to the report on request (`fit.report(path)`); nothing else looks upwards.
+UPWARDS = {("mjp.fitting.result", "mjp.report.write_report")}
 
 # The messengers (sample, plate, factor, handlers, scan) are the one part of NumPyro that makes a
 # function behave differently by where it is called from, so one module deals with them.
@@ -150,6 +154,8 @@ def faults(package: Path) -> list[str]:
                     out.append(f"{here} when it is imported; it has to be imported on first use")
                 continue
             why = None
+            if (module, found.module) in UPWARDS and not found.at_import_time:
+                continue
             if within(found.module, "mjp"):
                 why = mjp_faults(layer, found.module)
             elif within(found.module, "numpyro"):

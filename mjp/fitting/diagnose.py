@@ -5,24 +5,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpyro.handlers import seed, substitute, trace
 
-from mjp.fitting.engines import latent_sites
-
-
-def pointwise_log_likelihood(
-    model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any]
-) -> dict[str, Any]:
-    """Log-likelihood of every observed site at one value of the parameters.
-
-    The factor of a graph appears under the graph's own name.
-    """
-    found = trace(substitute(model, data=parameters)).get_trace(*args, **kwargs)
-    result = {}
-    for name, site in found.items():
-        if site["type"] == "sample" and site["is_observed"]:
-            result[name.removesuffix("/log_likelihood")] = site["fn"].log_prob(site["value"])
-    return result
+from mjp.numpyro_bridge import graphs_of, latent_sites, pointwise_log_likelihood, structure
 
 
 def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) -> None:
@@ -30,8 +14,6 @@ def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) ->
     potential = getattr(state, "potential_energy", None)
     if potential is None or np.isfinite(potential):
         return
-    from mjp.numpyro_bridge import graphs_of
-
     sites = list(latent_sites(model, args, kwargs))
 
     def at_prior(key: jax.Array) -> dict[str, Any]:
@@ -61,8 +43,5 @@ def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) ->
 def _prior_draw(
     model: Callable, args: tuple, kwargs: dict, key: jax.Array, sites: list[str]
 ) -> dict[str, Any]:
-    from mjp.numpyro_bridge import structure_only
-
-    with structure_only():
-        found = trace(seed(model, key)).get_trace(*args, **kwargs)
+    found = structure(model, args, kwargs, key)
     return {name: found[name]["value"] for name in sites}

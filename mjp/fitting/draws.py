@@ -8,17 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from numpyro.handlers import seed, trace
 
-from mjp.fitting.diagnose import pointwise_log_likelihood
-from mjp.fitting.engines import latent_sites
 from mjp.graph import Graph
 from mjp.inference import condition, simulate
 from mjp.inference.bridges import buffer_size
-from mjp.numpyro_bridge import graphs_of, structure_only
+from mjp.numpyro_bridge import graphs_of, latent_sites, pointwise_log_likelihood, structure
 from mjp.trajectory import Trajectory
 
 _BATCH = 25  # draws that are computed side by side
+_COUNTED = 50  # states; beyond, changes between them are not counted
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,8 @@ class PathDraws:
         nodes: (n, n_nodes) states at the nodes.
         grid: (n, n_components, m) or (n, m) states at the times asked for, -1 outside; or None.
         replicated: simulated observations, one array (n, ...) per batch of observations.
-        changes: (n, K, K) number of changes from one state to another, on all edges together.
+        changes: (n, K, K) number of changes from one state to another, on all edges together; None where
+            there are more than 50 states.
         overflow: number of edges, over all draws, whose jumps did not fit the buffer.
     """
 
@@ -39,7 +38,7 @@ class PathDraws:
     nodes: np.ndarray
     grid: np.ndarray | None
     replicated: tuple[np.ndarray, ...]
-    changes: np.ndarray
+    changes: np.ndarray | None
     overflow: int
 
 
@@ -69,7 +68,8 @@ def draw_paths(
     chain, draw = choose_draws(samples, number)
     parameters = {site: jnp.asarray(values[chain, draw]) for site, values in samples.items()}
     graph = lambda one: _graph(model, args, kwargs, one, name)
-    events = jax.jit(lambda p: lax.map(lambda one: _expected_events(graph(one)), p, batch_size=_BATCH))
+    batch = batch_size(len(chain))
+    events = jax.jit(lambda p: lax.map(lambda one: _expected_events(graph(one)), p, batch_size=batch))
     size = buffer_size(float(np.max(np.asarray(events(parameters)), initial=0.0)))
     keys = jax.random.split(key, len(chain))
 
@@ -89,7 +89,7 @@ def draw_paths(
         )
 
     while True:
-        run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one_path(x, size), (p, k), batch_size=_BATCH))
+        run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one_path(x, size), (p, k), batch_size=batch))
         nodes, on_grid, replicated, changes, overflow = jax.tree.map(np.asarray, run(parameters, keys))
         if not overflow.any() or size > 10_000:
             break
@@ -104,9 +104,16 @@ def _graph(model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any
     return graphs[name]
 
 
-def _changes(graph: Graph, path: Trajectory) -> jax.Array:
+def batch_size(n: int) -> int:
+    """How many of n draws to compute side by side: a divisor, as a remainder is compiled once more."""
+    return max(size for size in range(1, _BATCH + 1) if n % size == 0)
+
+
+def _changes(graph: Graph, path: Trajectory) -> jax.Array | None:
     """Number of changes from each state to each other, (K, K)."""
     k = len(path.names.states)
+    if k > _COUNTED:
+        return None
     if path.jumps is None:
         before = path.values[np.concatenate([edges.parents for edges in graph.edges])]
         after = path.values[np.concatenate([edges.children for edges in graph.edges])]
@@ -156,8 +163,7 @@ def prior_draws(
     names = list(latent_sites(model, args, kwargs))
 
     def one(key: jax.Array) -> dict[str, Any]:
-        with structure_only():
-            found = trace(seed(model, key)).get_trace(*args, **kwargs)
+        found = structure(model, args, kwargs, key)
         return {
             name: site["value"]
             for name, site in found.items()

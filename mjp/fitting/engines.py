@@ -2,24 +2,14 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
-import jax
 import numpy as np
-from numpyro.handlers import seed, trace
 from numpyro.infer import NUTS
 from numpyro.infer.mcmc import MCMCKernel
 
-from mjp.numpyro_bridge import structure_only
+from mjp.numpyro_bridge import latent_sites
 
 _DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
-
-
-def latent_sites(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """The model's latent sample sites by name, from one prior run; data are not looked at."""
-    with structure_only():
-        found = trace(seed(model, jax.random.key(0))).get_trace(*args, **kwargs)
-    return {name: s for name, s in found.items() if s["type"] == "sample" and not s["is_observed"]}
 
 
 def choose_engine(

@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from numpyro.handlers import seed, trace
 
 from mjp.graph import Graph
-from mjp.inference.on_grid import node_times
-from mjp.numpyro_bridge import structure_only
+from mjp.numpyro_bridge import structure
 from mjp.observations import Exactly, Misclassified, is_missing
+from mjp.on_grid import node_times
 
 if TYPE_CHECKING:
     import xarray
@@ -28,8 +27,7 @@ SAMPLE_STATS = {
 
 def site_dims(model: Any, args: tuple, kwargs: dict) -> dict[str, list[str]]:
     """Names of the axes of every site: those of its plates, then `infer={"event_dims": [...]}`."""
-    with structure_only():
-        found = trace(seed(model, jax.random.key(0))).get_trace(*args, **kwargs)
+    found = structure(model, args, kwargs, jax.random.key(0))
     dims: dict[str, list[str]] = {}
     for name, site in found.items():
         if site["type"] != "sample" or site["is_observed"]:
@@ -143,13 +141,13 @@ def path_array(
     return xarray.DataArray(array, dims=dims, coords=coords, name=name, attrs=attrs)
 
 
-def change_array(name: str, paths: "PathDraws", states: tuple) -> "xarray.DataArray":
+def change_array(name: str, paths: "PathDraws", changes: np.ndarray, states: tuple) -> "xarray.DataArray":
     """Numbers of changes between states on all edges together, as a DataArray."""
     import xarray
 
     labels = [str(state) for state in states]
     return xarray.DataArray(
-        reshape_draws(paths.changes, paths),
+        reshape_draws(changes, paths),
         dims=["chain", "draw", f"{name}_from", f"{name}_to"],
         coords={
             "chain": np.unique(paths.chain),

@@ -14,8 +14,8 @@ from numpyro.infer import MCMC
 from mjp.fitting import groups
 from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draws
 from mjp.graph import Graph
-from mjp.inference.on_grid import node_times
 from mjp.numpyro_bridge import graphs_of
+from mjp.on_grid import node_times
 from mjp.processes import MarkovChain, SparseMarkovJump
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class Fit:
             drawn = self._draws(name, times)
             states = self._states(name)
             paths[name] = groups.path_array(name, graph, drawn.nodes, drawn, None, states)
-            paths[f"{name}_changes"] = groups.change_array(name, drawn, states)
+            if drawn.changes is not None:
+                paths[f"{name}_changes"] = groups.change_array(name, drawn, drawn.changes, states)
             if drawn.grid is not None:
                 on_grid = groups.path_array(name, graph, drawn.grid, drawn, times, states)
                 paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time"})
@@ -209,7 +210,7 @@ class Fit:
     @cached_property
     def parameters(self) -> dict[str, np.ndarray]:
         """Draws of the latent sites, (chain, draw, ...)."""
-        from mjp.fitting.engines import latent_sites
+        from mjp.numpyro_bridge import latent_sites
 
         names = latent_sites(self.model, self.args, self.kwargs)
         return {name: self.samples[name] for name in names}

@@ -121,9 +121,12 @@ def matrix_powers(matrix: Array, count: int) -> Array:
 def poisson_weights(mean: Array, count: int) -> Array:
     """Poisson probabilities of 0 … count-1 for each mean, (U, count)."""
     number = np.arange(count)
-    log_mean = jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))[:, None]
+    positive = (mean > 0)[:, None]
+    log_mean = jnp.log(jnp.where(mean > 0, mean, 1.0))[:, None]
     log_factorial = jnp.asarray(scipy.special.gammaln(number + 1.0), mean.dtype)
-    return jnp.exp(number * log_mean - mean[:, None] - log_factorial)
+    weights = jnp.exp(number * log_mean - mean[:, None] - log_factorial)
+    # nothing happens in no time, exactly, so that impossible edges of length zero stay impossible
+    return jnp.where(positive | (number == 0), weights, 0.0)
 
 
 def _n_levels(units: Array) -> Array:

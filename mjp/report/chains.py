@@ -6,7 +6,7 @@ import numpy as np
 
 from mjp.drawing import INK, state_colours
 from mjp.observations import is_missing
-from mjp.report.parts import Missing, Part, new_figure, picture
+from mjp.report.parts import Part, new_figure, picture
 from mjp.report.paths import flat, heading, of_kind, process_of
 
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ _SERIES = 3
 
 
 def section(fit: "Fit") -> list[Part]:
-    chains = of_kind(fit, "chain")
-    if not chains:
-        raise Missing("state probabilities along a series are for chains")
-    return [_picture(fit, name, graph) for name, graph in chains.items()]
+    chains, notes = of_kind(fit, "state probabilities along a series are for chains", "chain")
+    return notes + [_picture(fit, name, graph) for name, graph in chains.items()]
 
 
 def _picture(fit: "Fit", name: str, graph: Any) -> Part:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mjp.graph import Graph
-from mjp.inference.on_grid import node_times
+from mjp.on_grid import node_times
 from mjp.report.parts import Paragraph, Part, Table
 from mjp.report.paths import process_of
 
@@ -43,9 +43,11 @@ def section(fit: "Fit") -> list[Part]:
 
 def _graph_in_words(graph: Graph) -> str:
     process = process_of(graph)
-    states = list(process.states)
-    words = ", ".join(map(str, states[:8])) + (", …" if len(states) > 8 else "")
-    text = f"{type(process).__name__} on {len(states)} states ({words}); "
+    text = type(process).__name__
+    if (states := getattr(process, "states", None)) is not None:
+        words = ", ".join(map(str, states[:8])) + (", …" if len(states) > 8 else "")
+        text += f" on {len(states)} states ({words})"
+    text += "; "
     shape: Any = graph
     if graph.kind == "panel":
         panel = shape.panel

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpyro.distributions import constraints
 
-from mjp.fitting.engines import latent_sites
+from mjp.inference import identifiability
+from mjp.numpyro_bridge import latent_sites
 from mjp.report.parts import Missing, Paragraph, Part, Table, listed, percent
 from mjp.report.paths import flat
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from mjp.fitting import Fit
 
 _NONE, _WEAK, _TIED = 0.1, 0.5, 0.95
+_ROWS = 20
 
 
 def section(fit: "Fit") -> list[Part]:
@@ -53,6 +55,31 @@ def section(fit: "Fit") -> list[Part]:
         "from the prior's mean to the posterior's, in prior standard deviations."
     )
     parts.append(Table(["parameter", "scale", "contraction", "shift", "the data"], rows, caption, marked))
+    return parts + _transitions(fit)
+
+
+def _transitions(fit: "Fit") -> list[Part]:
+    """What the data alone say about every transition of a jump process, the priors left aside."""
+    parts: list[Part] = []
+    for name, graph in fit.graphs.items():
+        try:
+            found = identifiability(graph)
+        except TypeError:  # not a single jump process with named or dense rates
+            continue
+        label = [f"{a} -> {b}" for a, b in (one.transition for one in found)]
+        poor = [words for words, one in zip(label, found, strict=True) if not one.identified]
+        if poor:
+            text = f"{name}: were every transition rate free, the data alone would not determine that of "
+            parts.append(Paragraph(text + f"{listed(poor, 6)}.", "bad"))
+        rows = [
+            [words, f"{one.standard_error:.2f}", " -> ".join(map(str, one.confused_with or ["none"]))]
+            for words, one in zip(label, found, strict=True)
+        ]
+        caption = "From the information in the data at the posterior mean, without the prior."
+        marked = frozenset(i for i, one in enumerate(found) if not one.identified)
+        header = ["transition", "standard error of its log-rate", "confused with"]
+        if len(rows) <= _ROWS:
+            parts.append(Table(header, rows, caption, marked))
     return parts
 
 

@@ -28,16 +28,24 @@ def section(fit: "Fit") -> list[Part]:
 
 def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
     import arviz
+    from arviz_base import from_dict
 
-    n = int(np.prod(terms.shape[2:]))
+    what, labels = _members(fit, name, terms)
+    values = np.asarray(terms).reshape(*terms.shape[:2], -1)
+    # what was not observed has the same term in every draw, and cannot be left out
+    told = np.ptp(values, axis=(0, 1)) > 0
+    values, labels = values[..., told], [label for label, kept in zip(labels, told, strict=True) if kept]
+    n = values.shape[-1]
     if n < 2:
         text = f"{name}: the likelihood is a single number, so that nothing can be left out."
         return [Paragraph(text, "note")]
-    if not np.isfinite(np.asarray(terms)).all():
+    if not np.isfinite(values).all():
         return [Paragraph(f"{name}: some pointwise log-likelihoods are not finite.", "note")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # large Pareto k are told in words below
-        result: Any = arviz.loo(fit.data, var_name=name, pointwise=True)
+        result: Any = arviz.loo(
+            from_dict({"posterior": fit.samples, "log_likelihood": {name: values}}), pointwise=True
+        )
     k = np.asarray(result.pareto_k).reshape(-1)
     good = float(result.good_k)
     classes = [
@@ -46,7 +54,6 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
         ("above 1", "very bad", k > 1),
     ]
     rows = [[*words, str(inside.sum()), f"{100 * inside.mean():.1f}%"] for *words, inside in classes]
-    what, labels = _members(fit, name, terms)
     parts: list[Part] = [
         Paragraph(
             f"{name}: the expected log predictive density of {n} {what}, each left out in turn, is "
@@ -61,6 +68,10 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
         parts.append(Paragraph(text, "bad"))
     else:
         parts.append(Paragraph("All Pareto k are good: the estimate can be trusted.", "good"))
+    if not told.all():
+        parts.append(
+            Paragraph(f"{(~told).sum()} {what} about which the data say nothing are left out.", "note")
+        )
     graph = fit.graphs.get(name)
     if graph is not None and graph.kind == "chain" and not graph.batch_shape:
         parts.append(

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from mjp.drawing import draw_graph, draw_process, possible_transitions
-from mjp.fitting.draws import choose_draws
+from mjp.fitting.draws import batch_size, choose_draws
 from mjp.graph import Graph
 from mjp.numpyro_bridge import graphs_of
 from mjp.processes import MarkovChain
@@ -48,10 +48,13 @@ def _graph(fit: "Fit", name: str, graph: Graph) -> list[Part]:
 
 def _transitions(fit: "Fit", name: str, graph: Graph) -> list[Part]:
     process = process_of(graph)
-    if len(process.states) > 10:
-        return [Paragraph(f"{name} has {len(process.states)} states, too many for a diagram.", "note")]
+    states = getattr(process, "states", None)
+    if states is None:
+        return [Paragraph(f"{name} is not a process on finitely many states: no diagram.", "note")]
+    if len(states) > 12:
+        return [Paragraph(f"{name} has {len(states)} states, too many for a diagram.", "note")]
     median = np.median(transition_values(fit, name), axis=0)
-    states, discrete = process.states, isinstance(process, MarkovChain)
+    discrete = isinstance(process, MarkovChain)
     pairs = [(s, s) for s in states] if discrete else []
     pairs += possible_transitions(process)
     place = {state: i for i, state in enumerate(states)}
@@ -90,4 +93,4 @@ def transition_values(fit: "Fit", name: str) -> np.ndarray:
         values = jax.vmap(evaluate)(columns) if columns else evaluate({})
         return values.reshape(-1, *values.shape[-2:]).mean(0)
 
-    return np.asarray(jax.jit(lambda p: lax.map(one, p, batch_size=25))(parameters))
+    return np.asarray(jax.jit(lambda p: lax.map(one, p, batch_size=batch_size(len(chain))))(parameters))

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 
 def section(fit: "Fit") -> list[Part]:
-    graphs = {name: graph for name, graph in of_kind(fit, "panel", "chain").items() if graph.batch_shape}
-    if not graphs:
-        raise Missing("occupancy over time is for panels and for several series")
-    parts: list[Part] = []
+    purpose = "occupancy over time is for panels and for several series"
+    graphs, parts = of_kind(fit, purpose, "panel", "chain")
+    if not any(graph.batch_shape for graph in graphs.values()):
+        raise Missing(purpose)
     for name, graph in graphs.items():
+        if not graph.batch_shape:
+            continue
         grid = fit.data["paths"][f"{name}_on_grid"]
         last = np.append(np.concatenate([roots.nodes for roots in graph.roots])[1:], graph.n_nodes) - 1
         at_end = flat(fit.data["paths"][name])[:, last]

@@ -7,14 +7,35 @@ import numpy as np
 from mjp.drawing import possible_transitions
 from mjp.graph import Graph
 from mjp.observations import Exactly, Misclassified, is_missing
+from mjp.report.parts import Missing, Paragraph, Part
+
+MOST_STATES = 20
 
 if TYPE_CHECKING:
     from mjp.fitting import Fit
 
 
-def of_kind(fit: "Fit", *kinds: str) -> dict[str, Any]:
-    """The graphs of a fit that are of one of these kinds, by name."""
-    return {name: graph for name, graph in fit.graphs.items() if graph.kind in kinds}
+def of_kind(fit: "Fit", purpose: str, *kinds: str) -> tuple[dict[str, Any], list[Part]]:
+    """The graphs of these kinds with few enough states to be shown, and notes on the others.
+
+    Raises:
+        Missing: there is none; `purpose` says what the section is for.
+    """
+    graphs = {name: graph for name, graph in fit.graphs.items() if graph.kind in kinds}
+    if not graphs:
+        raise Missing(purpose)
+    shown, notes = {}, []
+    for name, graph in graphs.items():
+        states = getattr(process_of(graph), "states", None) if graph.edges else None
+        if states is None:
+            notes.append(f"{name} is not a process on finitely many states")
+        elif len(states) > MOST_STATES:
+            notes.append(f"{name} has {len(states)} states, too many to show")
+        else:
+            shown[name] = graph
+    if not shown:
+        raise Missing("; ".join(notes))
+    return shown, [Paragraph(f"{note}.", "note") for note in notes]
 
 
 def process_of(graph: Graph) -> Any:

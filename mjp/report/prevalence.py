@@ -20,12 +20,12 @@ import numpy as np
 from jax import lax
 
 from mjp.drawing import INK, state_colours
-from mjp.fitting.draws import choose_draws
+from mjp.fitting.draws import batch_size, choose_draws
 from mjp.inference import simulate
 from mjp.inference.bridges import buffer_size
 from mjp.numpyro_bridge import graphs_of
 from mjp.panels import Panel
-from mjp.report.parts import INTERVAL, Missing, Paragraph, Part, new_figure, picture
+from mjp.report.parts import INTERVAL, Paragraph, Part, new_figure, picture
 from mjp.report.paths import absorbing, heading, of_kind, process_of, recorded
 from mjp.shapes import panel as panel_graph
 
@@ -45,10 +45,7 @@ class Prevalence(NamedTuple):
 
 
 def section(fit: "Fit") -> list[Part]:
-    panels = of_kind(fit, "panel")
-    if not panels:
-        raise Missing("prevalence is for panels")
-    parts: list[Part] = []
+    panels, parts = of_kind(fit, "prevalence is for panels", "panel")
     for name, graph in panels.items():
         try:
             parts += _picture(fit, name, graph, prevalence(fit, name))
@@ -185,7 +182,9 @@ def _replicate(fit: "Fit", name: str, design: Panel, times: np.ndarray) -> tuple
         return records, path.at(times).astype(jnp.int8), path.overflow
 
     while True:
-        run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one(x, size), (p, k), batch_size=25))
+        run = jax.jit(
+            lambda p, k, size=size: lax.map(lambda x: one(x, size), (p, k), batch_size=batch_size(len(chain)))
+        )
         records, at_times, overflow = run(parameters, keys)
         if not overflow.any() or size > 10_000:
             return np.array(records), np.array(at_times)

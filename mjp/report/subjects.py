@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mjp.drawing import INK, state_colours
-from mjp.report.parts import Missing, Part, new_figure, picture
+from mjp.report.parts import Part, new_figure, picture
 from mjp.report.paths import flat, heading, of_kind, process_of, recorded
 
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ _SUBJECTS, _DRAWS = 6, 15
 
 
 def section(fit: "Fit") -> list[Part]:
-    panels = of_kind(fit, "panel")
-    if not panels:
-        raise Missing("paths of subjects are for panels")
-    return [_picture(fit, name, graph) for name, graph in panels.items()]
+    panels, notes = of_kind(fit, "paths of subjects are for panels", "panel")
+    return notes + [_picture(fit, name, graph) for name, graph in panels.items()]
 
 
 def choose_subjects(graph: Any, number: int = _SUBJECTS) -> list[int]:

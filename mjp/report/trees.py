@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mjp.drawing import INK, draw_tree, state_colours
-from mjp.report.parts import INTERVAL, Missing, Paragraph, Part, Table, picture
+from mjp.report.parts import INTERVAL, Paragraph, Part, Table, picture
 from mjp.report.paths import flat, heading, of_kind, process_of
 
 if TYPE_CHECKING:
@@ -15,10 +15,7 @@ _NODES, _ROWS = 400, 10
 
 
 def section(fit: "Fit") -> list[Part]:
-    trees = of_kind(fit, "tree")
-    if not trees:
-        raise Missing("ancestral states are for trees")
-    parts: list[Part] = []
+    trees, parts = of_kind(fit, "ancestral states are for trees", "tree")
     for name, graph in trees.items():
         parts += _painted(fit, name, graph)
         parts += _changes(fit, name)
