@@ -210,11 +210,12 @@ def _tell(result: "Fit") -> bool:
     from mjp.report.posterior import summary_rows
 
     header, rows = summary_rows(result)
-    table = Table(header[0], box=None, pad_edge=False)
-    for column in header[1:]:
-        table.add_column(column, justify="right")
+    shown = [i for i, column in enumerate(header) if not column.startswith("MCSE")]  # a terminal is narrow
+    table = Table(box=None, pad_edge=False)
+    for i in shown:
+        table.add_column(header[i], justify="right" if i else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        table.add_row(*(row[i].replace("[", "\\[") for i in shown))
     console.print(table)
     verdict = judge(result)
     console.print(f"\n[bold]{verdict.headline}[/bold]")

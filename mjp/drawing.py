@@ -253,11 +253,11 @@ def _transition_table(ax: Any, states: list, arrows: Mapping[tuple[Any, Any], st
     for (a, b), text in arrows.items():
         value[states.index(a), states.index(b)] = float(text) if text else 1.0
     top = np.nanmax(value)
-    ax.imshow(value, cmap="Greys", vmin=0.0, vmax=1.6 * top if top > 0 else 1.0)
+    # light greys only, on which black numbers can be read
+    ax.imshow(value, cmap="Greys", vmin=0.0, vmax=2.5 * top if top > 0 else 1.0)
     for (a, b), text in arrows.items():
         i, j = states.index(a), states.index(b)
-        colour = OPEN if value[i, j] > 0.9 * top and top > 0 and np.nanmin(value) < top else INK
-        ax.text(j, i, text or "×", ha="center", va="center", fontsize=8, color=colour)
+        ax.text(j, i, text or "×", ha="center", va="center", fontsize=8, color=INK)
     labels = [str(state) for state in states]
     ax.set_xticks(range(n), labels, rotation=35, ha="right", rotation_mode="anchor", fontsize=8)
     ax.set_yticks(range(n), labels, fontsize=8)

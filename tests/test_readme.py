@@ -33,7 +33,13 @@ def test_the_blocks_run_in_order(no_window):
 
 def test_the_files_it_names_exist():
     text = README.read_text(encoding="utf-8")
+    root = README.parent
     linked = re.findall(r"\]\(([^)#:]+)\)", text)
-    tests = re.findall(r"`((?:tests|mjp|notebooks)/[\w./]+)`", text)
-    missing = [name for name in {*linked, *tests} if not (README.parent / name).exists()]
+    named = re.findall(r"`((?:tests|mjp|notebooks|benchmarks|models|inference)/[\w./]*)`", text)
+    missing = [name for name in {*linked, *named} if not (root / name).exists()]
     assert not missing, f"README.md names what is not there: {missing}"
+
+
+def test_the_map_of_the_tests_is_complete():
+    listed = set(re.findall(r"^\| `(test_\w+\.py)` \|", README.read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == {path.name for path in (README.parent / "tests").glob("test_*.py")}

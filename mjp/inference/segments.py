@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 _WIDTH = 16  # items that one stage adds up
 _FEW, _LONG = 32, 8  # up to _FEW segments of items of at least _LONG numbers, a matrix product is faster
@@ -75,7 +75,10 @@ def _sum(values: Array, segments: Segments) -> Array:
 
 
 def _gather(table: Array, segments: Segments) -> Array:
-    return table if segments.trivial else table.at[segments.index].get(mode="promise_in_bounds")
+    if segments.trivial:
+        return table
+    # without the barrier XLA computes a row again for every item that takes it, exponentials included
+    return lax.optimization_barrier(table).at[segments.index].get(mode="promise_in_bounds")
 
 
 @jax.custom_vjp

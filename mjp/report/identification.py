@@ -70,7 +70,10 @@ def _transitions(fit: "Fit") -> list[Part]:
         poor = [words for words, one in zip(label, found, strict=True) if not one.identified]
         if poor:
             text = f"{name}: were every transition rate free, the data alone would not determine that of "
-            parts.append(Paragraph(text + f"{listed(poor, 6)}.", "bad"))
+            text += f"{listed(poor, 6)}."
+            tied = sum(int(np.prod(values.shape[2:])) for values in fit.parameters.values()) < len(found)
+            text += " The model has fewer parameters than transitions, and ties them." if tied else ""
+            parts.append(Paragraph(text, "note" if tied else "bad"))
         rows = [
             [words, f"{one.standard_error:.2f}", " -> ".join(map(str, one.confused_with or ["none"]))]
             for words, one in zip(label, found, strict=True)

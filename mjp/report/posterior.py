@@ -80,20 +80,20 @@ def chains(fit: "Fit") -> list[Part]:
     if not names:
         raise Missing(f"every site has more than {_MOST} entries, too many to plot")
     trace = "Left: densities of every chain. Right: draws in the order in which they were made."
-    parts: list[Part] = [_plot(fit, "plot_trace_dist", names, trace, 1.3, compact=False)]
+    parts: list[Part] = [_plot(fit, "plot_trace_dist", names, trace, 1.4, compact=False)]
     if fit.settings["chains"] > 1:
         ranks = (
             "Ranks of every chain's draws among all, as the difference of their distribution from a uniform "
             "one. Lines inside of the grey band: the chains agree."
         )
-        parts.append(_plot(fit, "plot_rank", names, ranks))
+        parts.append(_plot(fit, "plot_rank", names, ranks, 2.2, 4, col_wrap=4))
     return parts + _left_out(left_out)
 
 
 def _plot(
-    fit: "Fit", function: str, names: list[str], caption: str, row: float | None = None, **options: Any
+    fit: "Fit", function: str, names: list[str], caption: str, row: float, columns: int = 1, **options: Any
 ) -> Picture:
-    """A picture by ArviZ; with `row`, as many inches high for every entry of these sites."""
+    """A picture by ArviZ, with a row of so many inches for every `columns` entries of these sites."""
     import arviz
     import matplotlib.pyplot as plt
     from cycler import cycler
@@ -102,9 +102,9 @@ def _plot(
         collection = getattr(arviz, function)(fit.data, var_names=names, backend="matplotlib", **options)
     figure = collection.viz["figure"].item()
     try:
-        if row is not None:
-            entries = sum(int(np.prod(fit.samples[name].shape[2:])) for name in names)
-            figure.set_size_inches(10.0, 0.9 + row * entries)
+        entries = sum(int(np.prod(fit.samples[name].shape[2:])) for name in names)
+        figure.set_layout_engine("constrained")
+        figure.set_size_inches(10.0, 0.9 + row * -(-entries // columns))
         return picture(figure, f"{function.removeprefix('plot_')} of {', '.join(names)}", caption)
     finally:
         plt.close(figure)
