@@ -13,6 +13,7 @@ from mjp.inference.segments import Segments, segment_sum
 type Selection = tuple[np.ndarray, Segments] | None
 
 _TINY, _SMALL = 6, 24  # numbers of states at which the fastest form of a product changes
+_LONG = 2048  # steps from which unrolling a loop over tiny vectors repays its compilation
 
 
 def forward_filter(initial: Array, matrices: Array, index: np.ndarray | None, nodes: Categorical) -> Array:
@@ -67,7 +68,13 @@ def _scan(
         return _advance(joint, matrices, which) / jnp.maximum(total, smallest), (predicted, total)
 
     xs: Any = (likelihoods, index)
-    return lax.scan(step, initial, xs)[1]
+    return lax.scan(step, initial, xs, unroll=_unroll(likelihoods))[1]
+
+
+def _unroll(likelihoods: Array) -> int:
+    """Steps per iteration of a scan; with a few states the loop itself costs as much as a step."""
+    tiny = likelihoods.ndim == 2 and likelihoods.shape[1] <= _TINY
+    return 8 if tiny and len(likelihoods) >= _LONG else 1
 
 
 def _advance(laws: Array, matrices: Array, which: Array | None) -> Array:
@@ -116,7 +123,9 @@ def _increments_backward(residuals: tuple, weights: Array) -> tuple:
 
     start = (jnp.zeros_like(likelihoods[0]), jnp.zeros_like(weights[0]))
     xs = (predicted, likelihoods, totals, weights, index)
-    (initial_bar, _), (laws, potentials, likelihoods_bar) = lax.scan(step, start, xs, reverse=True)
+    (initial_bar, _), (laws, potentials, likelihoods_bar) = lax.scan(
+        step, start, xs, reverse=True, unroll=_unroll(likelihoods)
+    )
     if selection is None:
         shared = "tis,tjs->ij" if laws.ndim == 3 else "ti,tj->ij"
         matrices_bar = jnp.einsum(shared, laws, potentials)[None]
