@@ -1,5 +1,6 @@
 """The command `mjp`: fit, simulate and draw the ready models."""
 
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console, errors = Console(), Console(stderr=True)
+console, errors = Console(width=None if sys.stdout.isatty() else 160), Console(stderr=True)
 
 # -2 log-likelihood at the maximum that the R package msm reports
 _MSM = {"cav": 3968.798}

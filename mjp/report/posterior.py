@@ -84,7 +84,7 @@ def chains(fit: "Fit") -> list[Part]:
     if fit.settings["chains"] > 1:
         ranks = (
             "Ranks of every chain's draws among all, as the difference of their distribution from a uniform "
-            "one. Lines inside of the grey band: the chains agree."
+            "one. The chains agree where p is above α; points that speak against it are marked."
         )
         parts.append(_plot(fit, "plot_rank", names, ranks, 2.2, 4, col_wrap=4))
     return parts + _left_out(left_out)
