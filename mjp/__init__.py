@@ -10,11 +10,16 @@ from mjp.inference import identifiability as identifiability
 from mjp.inference import simulate as simulate
 from mjp.numpyro_bridge import sample as sample
 from mjp.observations import Exactly as Exactly
+from mjp.observations import LinearGaussianObservation as LinearGaussianObservation
 from mjp.observations import Misclassified as Misclassified
 from mjp.panels import Panel as Panel
+from mjp.processes import Diffusion as Diffusion
+from mjp.processes import LinearDiffusion as LinearDiffusion
+from mjp.processes import LinearGaussian as LinearGaussian
 from mjp.processes import MarkovChain as MarkovChain
 from mjp.processes import MarkovJump as MarkovJump
 from mjp.processes import SparseMarkovJump as SparseMarkovJump
+from mjp.processes import StateSpace as StateSpace
 from mjp.shapes import chain as chain
 from mjp.shapes import panel as panel
 from mjp.shapes import tree as tree

@@ -114,3 +114,23 @@ def check_labels(name: str, labels: Any) -> tuple:
     if repeated:
         raise ValueError(f"{name} must be distinct, got {repeated[0]!r} twice")
     return result
+
+
+def check_covariance(name: str, value: Any, definite: bool = False) -> None:
+    """Raise ValueError unless a concrete matrix (..., d, d) is symmetric and positive (semi-)definite."""
+    if value is None or not is_concrete(value):
+        return
+    check_finite(name, value)
+    array = np.asarray(value, dtype=float)
+    if array.ndim < 2:
+        if np.any(array < 0):
+            raise ValueError(f"{name} must be non-negative, got {array.min():g}")
+        return
+    scale = np.abs(array).max(initial=0.0)
+    if not np.allclose(array, np.swapaxes(array, -1, -2), atol=1e-6 * scale, rtol=0.0):
+        raise ValueError(f"{name} must be symmetric, got\n{array}")
+    lowest = float(np.linalg.eigvalsh(array).min(initial=0.0))
+    if definite and float(np.linalg.eigvalsh(array).min(initial=np.inf)) <= 0:
+        raise ValueError(f"{name} must be positive definite, got the eigenvalue {lowest:.3g}")
+    if lowest < -1e-6 * scale:
+        raise ValueError(f"{name} must be positive semi-definite, got the eigenvalue {lowest:.3g}")

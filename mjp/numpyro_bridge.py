@@ -1,5 +1,7 @@
 """The one place where mjp meets NumPyro's effect handlers."""
 
+import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -8,16 +10,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro
+import numpyro.distributions as dist
 from numpyro.handlers import seed, substitute, trace
 from numpyro.primitives import _PYRO_STACK, plate
 
 from mjp.graph import Graph
-from mjp.inference import condition
+from mjp.inference import condition, is_exact_family
 from mjp.inference.condition import Guided
 from mjp.trajectory import Trajectory
 
 _RECORDERS: list[dict[str, Graph]] = []
 _STRUCTURE_ONLY: list[bool] = []
+_ANCHORS: list[dict[str, Any]] = []
 
 
 class MarginalPath:
@@ -45,13 +49,18 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     Under `Predictive`, or any `seed` handler, the path is drawn from its law given the parameters and
     the data, and the deterministic site `name` holds the states at the nodes.
 
+    The path of any other graph is a smooth function of standard normal innovations, which are the
+    latent site `name + "/innovations"`; the factor is the evidence of the guide times the weight of the
+    path, one entry per member of the graph's batch.
+
     Args:
         name: name of the site.
         graph: the graph; its observations are the data.
         options: as for `mjp.condition`.
 
     Returns:
-        the trajectory; while parameters are inferred a stand-in that raises RuntimeError when read.
+        the trajectory. While parameters are inferred, the path of an exactly conditioned graph is not
+        there, and a stand-in raises RuntimeError when it is read.
 
     Raises:
         ValueError: the batch of the graph does not fit the enclosing plates.
@@ -61,6 +70,10 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     if _RECORDERS:
         _RECORDERS[-1][name] = graph
         return MarginalPath(name)
+    if _ANCHORS and name in _ANCHORS[-1]:
+        options.setdefault("auxiliary", _ANCHORS[-1][name])
+    if not is_exact_family(graph):
+        return _guided(name, graph, options)
     if _STRUCTURE_ONLY:
         numpyro.factor(f"{name}/log_likelihood", jnp.zeros(()))
         return MarginalPath(name)
@@ -69,9 +82,13 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
         shape = jax.eval_shape(lambda: _pointwise(condition(graph, **options)))
         _factor(name, jnp.zeros(shape.shape, shape.dtype))
         return MarginalPath(name)
-    guided = condition(graph, **options)
+    return _marginal(name, condition(graph, **options))
+
+
+def _marginal(name: str, guided: Guided) -> Trajectory | MarginalPath:
+    """A path that is exactly conditioned: a factor, and a draw where randomness is to be had."""
     _factor(name, _pointwise(guided))
-    if not any(isinstance(handler, seed) for handler in _PYRO_STACK):
+    if not _seeded():
         return MarginalPath(name)
     key = numpyro.prng_key()
     if key is None:
@@ -81,6 +98,73 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     return trajectory
 
 
+def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | MarginalPath:
+    """A path that may not be exactly conditioned: its innovations are a latent site."""
+    abstract, guided = None, None
+    if _STRUCTURE_ONLY or _initialising():
+        # the numbers do not matter here, and are not computed
+        found: list[Guided] = []
+        shapes = jax.eval_shape(lambda: _first(found, condition(graph, **options)).log_evidence)
+        abstract, guided = shapes, found[0]
+    else:
+        guided = condition(graph, **options)
+    if guided.exact:
+        if abstract is None:
+            return _marginal(name, guided)
+        _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
+        return MarginalPath(name)
+    z = _innovations(name, graph, guided)
+    if abstract is not None:
+        _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
+        return MarginalPath(name)
+    trajectory, log_weight = guided.push(z)
+    _factor(name, guided.log_evidence + log_weight)
+    if _seeded():
+        numpyro.deterministic(name, trajectory.values)
+    return trajectory
+
+
+def _first(found: list[Guided], guided: Guided) -> Guided:
+    found.append(guided)
+    return guided
+
+
+def _innovations(name: str, graph: Graph, guided: Guided) -> dict[str, jax.Array]:
+    """The latent site of standard normal innovations, which starts at zero: the guided mean."""
+    shapes = guided.innovations
+    n = graph.batch_shape[0] if graph.batch_shape and _plate_sizes() else 1
+    if _plate_sizes() and not graph.batch_shape:
+        raise ValueError(
+            f"{name}: a single path inside of the plates {_plate_sizes()}; give the graph one series per "
+            "member (series= of mjp.chain, or data of shape (series, times))"
+        )
+    size = sum(math.prod(shape) for shape in shapes.values())
+    law = dist.Normal(0.0, 1.0).expand([size // n]).to_event(1)
+    site = f"{name}/innovations"
+    start = jnp.zeros((n, size // n) if graph.batch_shape and _plate_sizes() else (size,))
+    if _initialising():
+        with warnings.catch_warnings(), substitute(data={site: start}):
+            warnings.filterwarnings("ignore", message=".*already stores a value")
+            flat = numpyro.sample(site, law)
+    else:
+        flat = numpyro.sample(site, law)
+    return unflatten(jnp.reshape(jnp.asarray(flat), (n, size // n)), shapes)
+
+
+def unflatten(flat: jax.Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+    """Innovations by name from rows (n, size), one per member of the batch; members come first."""
+    n, result, start = flat.shape[0], {}, 0
+    for name, shape in shapes.items():
+        width = math.prod(shape) // n
+        result[name] = flat[:, start : start + width].reshape(shape)
+        start += width
+    return result
+
+
+def _seeded() -> bool:
+    return any(isinstance(handler, seed) for handler in _PYRO_STACK)
+
+
 def _pointwise(guided: Guided) -> jax.Array:
     terms = getattr(guided, "terms", None)
     in_plate = any(isinstance(handler, plate) for handler in _PYRO_STACK)
@@ -88,12 +172,7 @@ def _pointwise(guided: Guided) -> jax.Array:
 
 
 def _factor(name: str, log_likelihood: jax.Array) -> None:
-    sizes = {
-        handler.dim: handler.size
-        for handler in _PYRO_STACK
-        if isinstance(handler, plate) and handler.dim is not None
-    }
-    shape = log_likelihood.shape
+    sizes, shape = _plate_sizes(), log_likelihood.shape
     for axis in range(-len(shape), 0):
         size = sizes.get(axis)
         if sizes and shape[axis] != 1 and size != shape[axis]:
@@ -101,6 +180,14 @@ def _factor(name: str, log_likelihood: jax.Array) -> None:
                 f"{name}: the graph has batch shape {shape}, which does not fit the enclosing plates {sizes}"
             )
     numpyro.factor(f"{name}/log_likelihood", log_likelihood)
+
+
+def _plate_sizes() -> dict[int, int]:
+    return {
+        handler.dim: handler.size
+        for handler in _PYRO_STACK
+        if isinstance(handler, plate) and handler.dim is not None
+    }
 
 
 def _initialising() -> bool:
@@ -123,6 +210,19 @@ def recording() -> Iterator[dict[str, Graph]]:
         yield graphs
     finally:
         _RECORDERS.pop()
+
+
+@contextmanager
+def anchored(anchors: dict[str, Any]) -> Iterator[None]:
+    """Linearise the graphs of a model at given anchors, whatever the parameters are.
+
+    Innovations mean the same path only together with the anchors that were in force.
+    """
+    _ANCHORS.append(anchors)
+    try:
+        yield
+    finally:
+        _ANCHORS.pop()
 
 
 @contextmanager

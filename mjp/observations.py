@@ -3,20 +3,29 @@
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, MultivariateNormal
 
-from mjp._checks import as_numbers, check_hashable, check_labels, check_stochastic
+from mjp._checks import (
+    as_numbers,
+    check_covariance,
+    check_finite,
+    check_hashable,
+    check_labels,
+    check_stochastic,
+    is_concrete,
+)
 
-type Likelihood = Exactly | Misclassified | Callable[[Any], Distribution]
+type Likelihood = Exactly | Misclassified | LinearGaussianObservation | Callable[[Any], Distribution]
 
 
 class Exactly:
     """The state is seen without error.
 
-    A value is a state's label; `None` or NaN is missing; a set of labels is a censored state, known
-    only to be one of them.
+    A value is a state's label, or the coordinates (d,) of a vector state; `None` or NaN is missing; a set
+    of labels is a censored state, known only to be one of them.
 
     Args:
         entry: a state, or several, whose time of entry is exact (a death date): the process was in
@@ -34,6 +43,50 @@ class Exactly:
 
     def __repr__(self) -> str:
         return f"Exactly(entry={list(self.entry)}, transitions={self.transitions})"
+
+
+class LinearGaussianObservation:
+    """A state seen through y ~ N(L x + offset, covariance).
+
+    A value is (k,); NaN entries are missing, and what is left of the covariance counts.
+
+    Args:
+        matrix: L, (k, d), or (m, k, d), one per observation.
+        covariance: (k, k) or (m, k, k), positive definite; or a number or (k,), the variances; zero for
+            an observation without error.
+        offset: (k,), default 0.
+
+    Raises:
+        ValueError: shapes that do not fit, entries that are not finite, a covariance that is not
+            symmetric and positive definite.
+    """
+
+    def __init__(self, matrix: Any, covariance: Any, offset: Any = None):
+        self.matrix = jnp.asarray(as_numbers("matrix", matrix), jnp.result_type(float))
+        if self.matrix.ndim not in (2, 3):
+            raise ValueError(f"matrix must have shape (k, d) or (m, k, d), got {self.matrix.shape}")
+        k = self.matrix.shape[-2]
+        covariance = jnp.asarray(as_numbers("covariance", covariance), jnp.result_type(float))
+        if covariance.ndim < 2:
+            covariance = jnp.eye(k) * jnp.broadcast_to(covariance, (k,))
+        if covariance.shape[-2:] != (k, k) or covariance.ndim > 3:
+            raise ValueError(f"covariance must have shape ({k}, {k}), got {covariance.shape}")
+        self.noiseless = is_concrete(covariance) and not np.any(np.asarray(covariance))
+        check_covariance("covariance", covariance, definite=not self.noiseless)
+        self.covariance = covariance
+        self.offset = jnp.zeros(k) if offset is None else jnp.asarray(as_numbers("offset", offset))
+        if self.offset.shape != (k,):
+            raise ValueError(f"offset must have shape ({k},), got {self.offset.shape}")
+        check_finite("matrix", self.matrix)
+        check_finite("offset", self.offset)
+
+    def __call__(self, x: Any) -> Distribution:
+        """The law of an observation of the state x (d,), where all observations are alike."""
+        return MultivariateNormal(self.matrix @ x + self.offset, self.covariance)
+
+    def __repr__(self) -> str:
+        k, d = self.matrix.shape[-2:]
+        return f"LinearGaussianObservation({k} of {d} coordinates)"
 
 
 class Misclassified:
@@ -80,3 +133,20 @@ def _as_states(name: str, value: Any) -> tuple:
 def is_missing(value: Any) -> bool:
     """Whether an observed label stands for a missing value."""
     return value is None or (isinstance(value, float | np.floating) and np.isnan(value))
+
+
+def law_of(likelihood: Callable[[Any], Distribution], state: jax.ShapeDtypeStruct) -> Distribution:
+    """The law that a likelihood returns for a state, with abstract parameters.
+
+    Raises:
+        TypeError: the likelihood does not return a Distribution.
+    """
+    found: list[Any] = []
+
+    def call(x: Any) -> None:
+        found.append(likelihood(x))
+
+    jax.eval_shape(call, state)
+    if not isinstance(found[0], Distribution):
+        raise TypeError(f"likelihood must return a Distribution, got {type(found[0]).__name__}")
+    return found[0]

@@ -12,7 +12,7 @@ from numpyro.distributions import Distribution
 from mjp._checks import as_array, check_count, check_finite, check_mapping, check_times, is_concrete
 from mjp.graph import Edges, Graph, Observations, Roots, check_likelihood, objects
 from mjp.newick import parse_newick, tree_arrays
-from mjp.observations import Exactly, Likelihood, Misclassified, is_missing
+from mjp.observations import Exactly, Likelihood, LinearGaussianObservation, Misclassified, is_missing, law_of
 from mjp.panels import Panel
 from mjp.processes import MarkovChain, MarkovJump, Process
 
@@ -111,8 +111,10 @@ class Chain(Graph):
         if is_concrete(values):
             array = np.asarray(values) if not _has_labels(values) else objects(values)
         t = self.n_times
-        event = _event_dim(likelihood)
-        shape = tuple(array.shape)
+        event_shape = _event_shape(likelihood, self._process)
+        event, shape = len(event_shape), tuple(array.shape)
+        if event_shape == (1,) and shape[-1:] == (t,) and (shape != (t, 1) or t > 1):
+            array, shape = array[..., None], (*shape, 1)
         if len(shape) < 1 + event or len(shape) > 2 + event or shape[len(shape) - event - 1] != t:
             raise ValueError(f"values must have one entry per time, shape ({t}, ...), got shape {shape}")
         if len(shape) == 2 + event:
@@ -144,17 +146,15 @@ def _has_labels(values: Any) -> bool:
     )
 
 
-def _event_dim(likelihood: Likelihood) -> int:
-    """Number of event axes of an observed value."""
-    if isinstance(likelihood, Exactly | Misclassified):
-        return 0
-    try:
-        law = likelihood(np.zeros((), dtype=np.int32))
-    except (TypeError, IndexError):  # a state that is a vector
-        return 0
-    if not isinstance(law, Distribution):
-        raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
-    return len(law.event_shape) + len(law.batch_shape)
+def _event_shape(likelihood: Likelihood, process: Process) -> tuple[int, ...]:
+    """Shape of one observed value."""
+    if isinstance(likelihood, Exactly):
+        return tuple(process.state.shape)
+    if isinstance(likelihood, Misclassified):
+        return ()
+    if isinstance(likelihood, LinearGaussianObservation):
+        return (likelihood.matrix.shape[-2],)
+    return law_of(likelihood, process.state).shape()
 
 
 def chain(

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mjp"
 # Bottom to top. A module may import its own layer and the layers listed before it. The longest prefix
 # decides, so a sub-package can be given a layer of its own.
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
-    ("checks", ("mjp._checks",)),
+    ("checks", ("mjp._checks", "mjp._small_matrices")),
     ("processes", ("mjp.processes",)),
     (
         "graph",
@@ -22,6 +22,8 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.graph",
             "mjp.shapes",
             "mjp.trajectory",
+            "mjp.state_trajectory",
+            "mjp.vector_trajectory",
             "mjp.observations",
             "mjp.panels",
             "mjp.newick",

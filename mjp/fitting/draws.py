@@ -13,7 +13,7 @@ from mjp.graph import Graph
 from mjp.inference import condition, simulate
 from mjp.inference.bridges import buffer_size
 from mjp.numpyro_bridge import graphs_of, latent_sites, pointwise_log_likelihood, structure
-from mjp.trajectory import Trajectory
+from mjp.state_trajectory import StateTrajectory
 
 _BATCH = 25  # draws that are computed side by side
 _COUNTED = 50  # states; beyond, changes between them are not counted
@@ -109,7 +109,7 @@ def batch_size(n: int) -> int:
     return max(size for size in range(1, _BATCH + 1) if n % size == 0)
 
 
-def _changes(graph: Graph, path: Trajectory) -> jax.Array | None:
+def _changes(graph: Graph, path: StateTrajectory) -> jax.Array | None:
     """Number of changes from each state to each other, (K, K)."""
     k = len(path.names.states)
     if k > _COUNTED:

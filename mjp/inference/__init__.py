@@ -1,6 +1,7 @@
 """How declared graphs are conditioned, simulated and sampled."""
 
 from mjp.inference import finite_state_engine as finite_state_engine
+from mjp.inference import gaussian_engine as gaussian_engine
 from mjp.inference import rules as rules
 from mjp.inference import sparse_engine as sparse_engine
 from mjp.inference.condition import Guided as Guided
@@ -8,4 +9,5 @@ from mjp.inference.condition import condition as condition
 from mjp.inference.evidence import Evidence as Evidence
 from mjp.inference.evidence import evidence as evidence
 from mjp.inference.identifiability import identifiability as identifiability
+from mjp.inference.rules import is_exact_family as is_exact_family
 from mjp.inference.simulate import simulate as simulate

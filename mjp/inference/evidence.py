@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,9 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from mjp.graph import Graph
-from mjp.inference.condition import condition
+from mjp.inference.condition import Guided, condition
+
+_BATCH = 1000  # particles drawn side by side
 
 
 class Evidence(NamedTuple):
@@ -43,13 +46,19 @@ def evidence(graph: Graph, key: Array, particles: int) -> Evidence:
     zero = jnp.zeros_like(guided.log_evidence)
     if guided.exact:
         return Evidence(guided.log_evidence, zero, zero + particles, np.full(zero.shape, -np.inf))
-    log_weights = jax.vmap(lambda k: guided.sample(k)[1])(jax.random.split(key, particles))
+    log_weights = _log_weights(guided, jax.random.split(key, particles))
     total = logsumexp(log_weights, axis=0)
     shares = jnp.exp(log_weights - total)
     ess = 1.0 / jnp.sum(shares**2, axis=0)
     error = jnp.sqrt(jnp.maximum(1.0 / ess - 1.0 / particles, 0.0))
     log_evidence = guided.log_evidence + total - jnp.log(particles)
     return Evidence(log_evidence, error, ess, _tail_shape(np.asarray(log_weights)))
+
+
+@eqx.filter_jit
+def _log_weights(guided: Guided, keys: Array) -> Array:
+    """Log-weights of one guided draw per key, a bounded number side by side."""
+    return jax.lax.map(lambda key: guided.sample(key)[1], keys, batch_size=_BATCH)
 
 
 def _tail_shape(log_weights: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.rules.state_observations import UNKNOWN
 from mjp.shapes import PanelGraph
-from mjp.trajectory import JumpPaths, Names, Trajectory
+from mjp.state_trajectory import JumpPaths, StateTrajectory
+from mjp.trajectory import Names, Trajectory
 
 _DEFAULT_BUFFER = 32
 
@@ -61,7 +62,9 @@ class FiniteStateGuided(Guided):
             starts, ends, entered, times, jumped, overflow = columns
             pieces = self.model.layout.pieces
             paths = JumpPaths(pieces, starts, ends, entered, times, jumped, jnp.sum(overflow))
-        trajectory = Trajectory(states[: self.model.layout.n_graph_nodes], (), paths, self.names)
+        trajectory = StateTrajectory(
+            values=states[: self.model.layout.n_graph_nodes], observations=(), jumps=paths, names=self.names
+        )
         return trajectory, jnp.zeros_like(self.log_evidence)
 
     def sample(self, key: Array) -> tuple[Trajectory, Array]:
@@ -119,7 +122,7 @@ class FiniteStateGuided(Guided):
         return [starts, starts + durations, start, times, jumped, bridges.overflow]
 
 
-@register_engine("finite states")
+@register_engine("finite states", exact=True)
 def condition_finite_states(
     graph: Graph, *, max_jumps: int | None = None, observed: bool = True
 ) -> FiniteStateGuided:

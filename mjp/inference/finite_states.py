@@ -1,6 +1,5 @@
 """Graphs of finite states, evaluated: transition matrices, potentials, and the schedule of the sweeps."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpyro.distributions import Distribution
 
 from mjp._checks import check_stochastic, is_concrete
 from mjp.graph import Edges, Graph, Roots
+from mjp.inference.merging import merged
 from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP, SNAPSHOT, Kernels
 from mjp.inference.rules.registry import rule_of
@@ -19,7 +19,7 @@ from mjp.inference.rules.state_observations import UNKNOWN, StateEvidence
 from mjp.inference.schedule import Levels, Paths, schedule_levels, schedule_paths, topological_depth
 from mjp.observations import is_missing
 from mjp.processes.finite_states import FiniteStateProcess
-from mjp.trajectory import Pieces
+from mjp.state_trajectory import Pieces
 
 
 class JumpEdges(eqx.Module):
@@ -197,33 +197,6 @@ def _check_roots(graph: Graph, parent: np.ndarray) -> None:
         raise ValueError(f"{graph.describe_node(int(orphans[0]))} has no parent and is not a root")
 
 
-def _merged(edges: Iterable[Edges]) -> list[Edges]:
-    """Batches of the same process side by side, so that hand-made graphs stay compact."""
-    groups: dict[tuple, list[Edges]] = {}
-    for batch in edges:
-        numbers = (batch.durations, batch.starts, *batch.covariates.values())
-        concrete = all(is_concrete(array) for array in numbers)
-        groups.setdefault((id(batch.process), concrete, tuple(batch.covariates)), []).append(batch)
-    merged = []
-    for (_, concrete, names), group in groups.items():
-        if len(group) == 1:
-            merged.append(group[0])
-            continue
-        join: Any = np.concatenate if concrete else jnp.concatenate
-        merged.append(
-            Edges(
-                group[0].process,
-                np.concatenate([batch.parents for batch in group]),
-                np.concatenate([batch.children for batch in group]),
-                join([batch.durations for batch in group]),
-                join([batch.starts for batch in group]),
-                {name: join([batch.covariates[name] for batch in group]) for name in names},
-                group[0].steps,
-            )
-        )
-    return merged
-
-
 def _split_at_breaks(graph: Graph) -> tuple[list[Edges], np.ndarray]:
     """Insert hidden nodes where the process of an edge changes in time.
 
@@ -232,7 +205,7 @@ def _split_at_breaks(graph: Graph) -> tuple[list[Edges], np.ndarray]:
     """
     n_nodes = graph.n_nodes
     result, final = [], [np.arange(n_nodes)]
-    for batch in _merged(graph.edges):
+    for batch in merged(graph.edges):
         breaks = np.asarray(rule_of(batch.process).pieces(batch.process))
         if len(breaks) == 0:
             result.append(batch)

@@ -54,12 +54,12 @@ def _groups(items: np.ndarray, counts: np.ndarray, n_groups: np.ndarray, width: 
 
 def segment_sum(values: Array, segments: Segments) -> Array:
     """Sum values (n, ...) over segments, (m, ...); its derivative is a gather."""
-    return _segment_sum(values, segments)
+    return values if segments.trivial else _segment_sum(values, segments)
 
 
 def take(table: Array, segments: Segments) -> Array:
     """Rows table[index], (n, ...), of a table (m, ...); its derivative is a segment sum."""
-    return _take(table, segments)
+    return table if segments.trivial else _take(table, segments)
 
 
 def _sum(values: Array, segments: Segments) -> Array:

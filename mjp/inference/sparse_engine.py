@@ -20,6 +20,7 @@ from mjp.inference.schedule import Paths, schedule_paths
 from mjp.inference.segments import Segments, segment_sum
 from mjp.inference.sparse_action import SparsePattern, exponential_action
 from mjp.processes.sparse_markov_jump import SparseMarkovJump
+from mjp.state_trajectory import StateTrajectory
 from mjp.trajectory import Names, Trajectory
 
 
@@ -93,7 +94,9 @@ class SparseGuided(Guided):
             nodes = group.paths.nodes
             real = (nodes < len(self.known)) & (np.append(self.known, 0)[nodes] == UNKNOWN)
             states = states.at[nodes[real]].set(drawn[real])
-        return Trajectory(states, (), None, self.names), jnp.zeros_like(self.log_evidence)
+        return StateTrajectory(values=states, observations=(), jumps=None, names=self.names), jnp.zeros_like(
+            self.log_evidence
+        )
 
 
 def _backward_filter(group: SparseStates) -> Array:
@@ -170,7 +173,7 @@ def _group(d: Declared, process: SparseMarkovJump, potentials: Categorical, path
     )
 
 
-@register_engine("sparse states")
+@register_engine("sparse states", exact=True)
 def condition_sparse_states(
     graph: Graph, *, observed: bool = True, max_jumps: int | None = None
 ) -> SparseGuided:

@@ -1,6 +1,11 @@
 """Forward descriptions of processes, one file per family."""
 
+from mjp.processes.diffusion import Diffusion as Diffusion
+from mjp.processes.gaussian import GaussianProcess as GaussianProcess
+from mjp.processes.linear_diffusion import LinearDiffusion as LinearDiffusion
+from mjp.processes.linear_gaussian import LinearGaussian as LinearGaussian
 from mjp.processes.markov_chain import MarkovChain as MarkovChain
 from mjp.processes.markov_jump import MarkovJump as MarkovJump
 from mjp.processes.process import Process as Process
 from mjp.processes.sparse_markov_jump import SparseMarkovJump as SparseMarkovJump
+from mjp.processes.state_space import StateSpace as StateSpace

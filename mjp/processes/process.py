@@ -14,6 +14,11 @@ class Process(eqx.Module):
     How a process is conditioned is registered on its type in `mjp.inference.rules`.
     """
 
+    @property
+    def state(self) -> jax.ShapeDtypeStruct:
+        """Shape and type of a state, as likelihoods see it."""
+        return jax.ShapeDtypeStruct((), jnp.int32)
+
 
 class CovariateRecord(Mapping):
     """Stand-in for a row of covariates that remembers which ones a function reads.

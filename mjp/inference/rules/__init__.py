@@ -1,7 +1,9 @@
 """Rules of inference: one file per process family, registered on the process type."""
 
+from mjp.inference.rules import gaussian as gaussian
 from mjp.inference.rules import markov_chain as markov_chain
 from mjp.inference.rules import markov_jump as markov_jump
 from mjp.inference.rules.registry import engine_of as engine_of
+from mjp.inference.rules.registry import is_exact_family as is_exact_family
 from mjp.inference.rules.registry import register as register
 from mjp.inference.rules.registry import rule_of as rule_of

@@ -7,6 +7,7 @@ from mjp.processes import Process
 
 _RULES: dict[type[Process], Any] = {}
 _ENGINES: dict[str, Callable[..., Any]] = {}
+_ALWAYS_EXACT: set[str] = set()
 
 
 def register(process: type[Process]) -> Callable[[Any], Any]:
@@ -31,11 +32,17 @@ def rule_of(process: Process) -> Any:
     raise TypeError(f"no rules of inference are registered for {type(process).__name__}")
 
 
-def register_engine(name: str) -> Callable[[Callable], Callable]:
-    """Decorator: a function from a graph to a Guided, for one family of potentials."""
+def register_engine(name: str, *, exact: bool = False) -> Callable[[Callable], Callable]:
+    """Decorator: a function from a graph to a Guided, for one family of potentials.
+
+    Args:
+        exact: whether every graph of this family is conditioned exactly.
+    """
 
     def add(engine: Callable) -> Callable:
         _ENGINES[name] = engine
+        if exact:
+            _ALWAYS_EXACT.add(name)
         return engine
 
     return add
@@ -50,3 +57,8 @@ def engine_of(names: set[str]) -> Callable[..., Any]:
     if len(names) == 1:
         return _ENGINES[next(iter(names))]
     raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
+
+
+def is_exact_family(graph: Any) -> bool:
+    """Whether all processes of a graph belong to families that are always conditioned exactly."""
+    return all(rule_of(edges.process).engine in _ALWAYS_EXACT for edges in graph.edges)

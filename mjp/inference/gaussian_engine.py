@@ -1,0 +1,280 @@
+"""Conditioning graphs of Gaussian processes: exact where they are linear, guided elsewhere."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from mjp._checks import check_count, is_concrete
+from mjp._small_matrices import times
+from mjp.graph import Graph
+from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, damped
+from mjp.inference.condition import Guided
+from mjp.inference.gaussian_edges import Messages, guided_step, log_weights
+from mjp.inference.gaussian_graph import GaussianGraph, Kind, common_dim, evaluate
+from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
+from mjp.inference.gaussian_sweeps import backward, follow
+from mjp.inference.pinning import pin
+from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled
+from mjp.inference.rules.registry import register_engine
+from mjp.inference.segments import Segments, segment_sum
+from mjp.processes.gaussian import GaussianProcess, Interval
+from mjp.trajectory import Names
+from mjp.vector_trajectory import VectorPaths, VectorTrajectory
+
+AUXILIARIES = ("guided mean", "prior mean", "observations")
+
+
+class GaussianGuided(Guided):
+    """A conditioned graph of Gaussian processes.
+
+    Attributes:
+        log_evidence: of the guide, in the batch shape of the graph.
+        anchors: the states at which the processes were linearised.
+    """
+
+    log_evidence: Array
+    graph: GaussianGraph
+    sites: Any
+    site_potentials: list[Canonical]
+    potentials: Canonical
+    messages: list[Messages]
+    anchors: Anchors
+    names: Names
+    exact: bool = eqx.field(static=True)
+
+    @property
+    def innovations(self) -> dict[str, tuple[int, ...]]:
+        """Innovations of the roots that have a law, and of the steps on the edges, kind by kind."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.graph.layout.root_noise:
+            shapes["roots"] = self.graph.root_mean.shape
+        for i, kind in enumerate(self.graph.kinds):
+            shapes[f"steps{i or ''}"] = (kind.n_edges, kind.n_steps, kind.process.noise_dim)
+        return shapes
+
+    def push(self, z: dict[str, Array]) -> tuple[VectorTrajectory, Array]:
+        """Guided paths as a smooth function of the innovations, and their log-weight."""
+        return _push(self, z)
+
+    def _push(self, z: dict[str, Array]) -> tuple[VectorTrajectory, Array]:
+        nodes, before = guided_paths(self.graph, self.potentials, self.messages, z)
+        weights = self._edge_weights(before)
+        total = self._by_component(nodes, weights).reshape(self.log_evidence.shape)
+        kinds = self.graph.kinds
+        paths = VectorPaths(
+            tuple(kind.ends for kind in kinds),
+            tuple(kind.times for kind in kinds),
+            tuple(kind.durations for kind in kinds),
+            tuple(before),
+            self.graph.layout.n_graph_nodes,
+        )
+        nodes = nodes[: self.graph.layout.n_graph_nodes]
+        return VectorTrajectory(values=nodes, observations=(), paths=paths, names=self.names), total
+
+    def weights_by_edge(self, z: dict[str, Array]) -> tuple[Array, Array]:
+        """Where the log-weight comes from.
+
+        Returns:
+            log-weights of the edge above each node (n_nodes,), zero at roots; and of the observations of
+            each node (n_nodes,), zero where their potential is the likelihood itself.
+        """
+        nodes, before = guided_paths(self.graph, self.potentials, self.messages, z)
+        by_edge = jnp.zeros(len(nodes), nodes.dtype)
+        for kind, weight in zip(self.graph.kinds, self._edge_weights(before), strict=True):
+            by_edge = by_edge.at[kind.ends.children].set(weight)
+        by_site = jnp.zeros(len(nodes), nodes.dtype)
+        for where, weight in self._site_weights(nodes):
+            by_site = by_site.at[where].add(weight)
+        return by_edge, by_site
+
+    def _edge_weights(self, before: list[Array]) -> list[Array]:
+        if self.graph.linear:
+            return [jnp.zeros(kind.n_edges, before[0].dtype) for kind in self.graph.kinds]
+        return [
+            jnp.sum(log_weights(kind, message, states), axis=1)
+            for kind, message, states in zip(self.graph.kinds, self.messages, before, strict=True)
+        ]
+
+    def _site_weights(self, nodes: Array) -> list[tuple[np.ndarray, Array]]:
+        found = []
+        for observed, potential in zip(self.sites, self.site_potentials, strict=True):
+            if not observed.site.exact:
+                states = nodes[observed.nodes]
+                ratio = observed.site.log_likelihood(states) - potential.log_value(states)
+                found.append((observed.nodes, ratio))
+        return found
+
+    def _by_component(self, nodes: Array, edges: list[Array]) -> Array:
+        layout = self.graph.layout
+        if self.exact:
+            return jnp.zeros(layout.n_components, nodes.dtype)
+        total = jnp.zeros(layout.n_components, nodes.dtype)
+        for kind, weight in zip(self.graph.kinds, edges, strict=True):
+            component = layout.component[kind.ends.children]
+            total = total + segment_sum(weight, Segments(component, layout.n_components))
+        for where, weight in self._site_weights(nodes):
+            total = total + segment_sum(weight, Segments(layout.component[where], layout.n_components))
+        return total
+
+
+@eqx.filter_jit
+def _push(guided: GaussianGuided, z: dict[str, Array]) -> tuple[VectorTrajectory, Array]:
+    return guided._push(z)
+
+
+def guided_paths(
+    graph: GaussianGraph, potentials: Canonical, messages: list[Messages], z: dict[str, Array]
+) -> tuple[Array, list[Array]]:
+    """States at the nodes and at the start of all steps, from the roots down."""
+    roots = graph.root_mean
+    if graph.layout.root_noise:
+        at_roots = jax.tree.map(lambda leaf: leaf[graph.layout.root_nodes], potentials)
+        gain = gain_of(at_roots, graph.root_factor)
+        roots = roots + times(gain.loading, gain.steering(roots) + z["roots"])
+
+    def mover(kind: Kind) -> Any:
+        return lambda x, own: guided_step(kind, x, Interval(*own[0]), own[1], own[2])
+
+    inputs = []
+    for i, (kind, message) in enumerate(zip(graph.kinds, messages, strict=True)):
+        inputs.append((tuple(kind.intervals()), message, z[f"steps{i or ''}"]))
+    return follow(graph, roots, [mover(kind) for kind in graph.kinds], inputs)
+
+
+@register_engine("gaussian")
+def condition_gaussian(
+    graph: Graph,
+    *,
+    observed: bool = True,
+    auxiliary: Any = None,
+    iterations: int | None = None,
+    damping: float = 1.0,
+) -> GaussianGuided:
+    """Linearise, filter backwards and return the guided graph; see `mjp.condition`."""
+    _check_options(auxiliary, iterations, damping)
+    pinned = pin(graph, common_dim(graph), observed=observed)
+    model = evaluate(graph, pinned)
+    sites = sites_of(graph, model.layout.dim, pinned) if observed else []
+    linear_sites = all(observed.site.exact for observed in sites)
+    exact = model.linear and linear_sites
+    options = (auxiliary, 5 if iterations is None else iterations, damping, exact)
+    evidence, anchors, potentials, messages, own = _prepare(model, sites, *options)
+    evidence = evidence.reshape(graph.batch_shape)
+    if observed and is_concrete(evidence):
+        _check_evidence(graph, np.asarray(evidence))
+    return GaussianGuided(
+        log_evidence=evidence,
+        graph=model,
+        sites=sites,
+        site_potentials=own,
+        potentials=potentials,
+        messages=messages,
+        anchors=anchors,
+        names=Names(graph, ()),
+        exact=exact and not isinstance(auxiliary, GaussianProcess),
+    )
+
+
+@eqx.filter_jit
+def _prepare(
+    model: GaussianGraph, sites: list[Observed], auxiliary: Any, iterations: int, damping: float, exact: bool
+) -> tuple[Array, Anchors, Canonical, list[Messages], list[Canonical]]:
+    """All that needs arithmetic, compiled as one program."""
+    anchors = _anchors(model, sites, auxiliary, iterations, damping, exact)
+    potentials, messages, own = _filter(model, sites, anchors, _processes(auxiliary))
+    return _log_evidence(model, potentials), anchors, potentials, messages, own
+
+
+def _filter(
+    model: GaussianGraph, sites: Any, anchors: Anchors, processes: Any
+) -> tuple[Canonical, list[Messages], list[Canonical]]:
+    steps = [
+        _auxiliary_of(kind, processes).linearise(at)
+        for kind, at in zip(model.kinds, anchors.steps, strict=True)
+    ]
+    n, dtype = model.layout.n_nodes, model.root_mean.dtype
+    own = [observed.site.potential(anchors.nodes[observed.nodes]) for observed in sites]
+    # noise that does not depend on the state steers with one gain per step, computed beforehand
+    known = [
+        kind.linearise(at).factor if kind.process.constant_noise and processes else None
+        for kind, at in zip(model.kinds, anchors.steps, strict=True)
+    ]
+    potentials, messages = backward(model, steps, node_potentials(sites, anchors.nodes, n, dtype), known)
+    return potentials, messages, own
+
+
+def _auxiliary_of(kind: Kind, processes: Any) -> Kind:
+    chosen = processes.get(kind.process, processes.get(None)) if processes else None
+    return kind if chosen is None else eqx.tree_at(lambda k: k.process, kind, chosen)
+
+
+def _anchors(
+    model: GaussianGraph, sites: Any, auxiliary: Any, iterations: int, damping: float, exact: bool
+) -> Anchors:
+    if isinstance(auxiliary, Anchors):
+        return auxiliary
+    if exact or _processes(auxiliary):  # a linear process is its own expansion, wherever that is made
+        zeros = [jnp.zeros((*kind.times.shape, model.layout.dim)) for kind in model.kinds]
+        return Anchors(jnp.zeros((model.layout.n_nodes, model.layout.dim)), zeros)
+    if auxiliary == "prior mean" or not sites:
+        return at_prior_mean(model)
+    anchors = at_observations(model, sites)
+    if auxiliary == "observations":
+        return anchors
+    still = {"roots": jnp.zeros_like(model.root_mean)}
+    for i, kind in enumerate(model.kinds):
+        still[f"steps{i or ''}"] = jnp.zeros((*kind.times.shape, kind.process.noise_dim))
+
+    def refine(anchors: Anchors, _: None) -> tuple[Anchors, None]:
+        potentials, messages, _own = _filter(model, sites, anchors, None)
+        nodes, steps = guided_paths(model, potentials, messages, still)
+        return damped(anchors, Anchors(nodes, steps), damping), None
+
+    return jax.lax.scan(refine, anchors, None, length=iterations)[0]
+
+
+def _log_evidence(model: GaussianGraph, potentials: Canonical) -> Array:
+    layout = model.layout
+    at_roots = jax.tree.map(lambda leaf: leaf[layout.root_nodes], potentials)
+    if layout.root_noise:
+        terms = log_pulled(at_roots, gain_of(at_roots, model.root_factor), model.root_mean)
+    else:
+        terms = at_roots.log_value(model.root_mean)
+    return segment_sum(terms, Segments(layout.component[layout.root_nodes], layout.n_components))
+
+
+def _processes(auxiliary: Any) -> dict[Any, GaussianProcess]:
+    """The user's own linear processes: one for all edges, or by the process that they stand for."""
+    if isinstance(auxiliary, GaussianProcess):
+        return {None: auxiliary}
+    return {}
+
+
+def _check_options(auxiliary: Any, iterations: int | None, damping: float) -> None:
+    check_count("iterations", iterations)
+    if not 0 < damping <= 1:
+        raise ValueError(f"damping must be in (0, 1], got {damping!r}")
+    if isinstance(auxiliary, GaussianProcess):
+        if not auxiliary.linear:
+            raise ValueError("auxiliary must have an affine mean and noise that does not depend on the state")
+        return
+    if auxiliary is not None and not isinstance(auxiliary, Anchors) and auxiliary not in AUXILIARIES:
+        raise ValueError(
+            f"auxiliary must be a linear process, anchors of an earlier condition, or one of "
+            f"{list(AUXILIARIES)}, got {auxiliary!r}"
+        )
+
+
+def _check_evidence(graph: Graph, evidence: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(evidence))
+    if len(bad) == 0:
+        return
+    where = f" of series {int(bad[0])}" if evidence.ndim else ""
+    raise ValueError(
+        f"the backward filter{where} is not finite (log-evidence {evidence.reshape(-1)[bad[0]]}); look at "
+        "the drift, the dispersion and the data for values that are not finite or far too large"
+    )

@@ -1,0 +1,291 @@
+"""Observations of vector states: Gaussian potentials at the nodes, and the exact likelihoods beside them."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+
+from mjp._checks import is_concrete
+from mjp._small_matrices import cholesky, dot, log_determinant, solve_lower, times, transpose
+from mjp.graph import Graph, Observations
+from mjp.inference.pinning import PinnedEdges, is_exact_observation
+from mjp.inference.positive_part import positive_part
+from mjp.inference.potentials.canonical import Canonical
+from mjp.inference.segments import Segments, segment_sum
+from mjp.observations import LinearGaussianObservation, Misclassified, law_of
+from mjp.processes.affine import Dependence, dependence, worst
+
+
+class Site(Protocol):
+    """The observations of one batch of nodes."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the potential is the likelihood itself."""
+        ...
+
+    def potential(self, anchors: Array) -> Canonical:
+        """Potentials (m,) built at the anchors (m, d)."""
+        ...
+
+    def log_likelihood(self, states: Array) -> Array:
+        """Log-likelihoods (m,) at states (m, d)."""
+        ...
+
+
+class LikelihoodMoments(eqx.Module):
+    """Mean (k,) and covariance (k, k) of the law that a likelihood gives a state."""
+
+    likelihood: Any = eqx.field(static=True)
+
+    def __call__(self, x: Array, _: Any) -> tuple[Array, Array]:
+        return _gaussian_moments(self.likelihood(x))
+
+
+class GaussianSite(eqx.Module):
+    """y ~ N(h(x), R(x)): expanded at the anchor (Gauss–Newton), exact if h is affine and R constant.
+
+    Attributes:
+        values: (m, k), NaN where missing.
+    """
+
+    law: Any  # from a state and its inputs to mean (k,) and covariance (k, k); or None
+    inputs: Any  # pytree with leading axis m
+    observation: Any  # matrices (m, k, d), covariances (m, k, k) and offset (k,), or None
+    values: Array
+    exact: bool = eqx.field(static=True)
+
+    def moments(self, states: Array) -> tuple[Array, Array]:
+        """Means (m, k) and covariances (m, k, k) at states (m, d)."""
+        if self.law is not None:
+            return jax.vmap(self.law)(states, self.inputs)
+        matrix, covariance, offset = self.observation
+        return times(matrix, states) + offset, jnp.broadcast_to(
+            covariance, (len(states), *covariance.shape[-2:])
+        )
+
+    def potential(self, anchors: Array) -> Canonical:
+        if self.law is not None and self.exact and self.inputs is None:  # the same everywhere
+            anchor = jnp.zeros_like(anchors[0])
+            mean, covariance = self.law(anchor, None)
+            slope = jax.jacfwd(lambda x: self.law(x, None)[0])(anchor)
+            matrix, offset = slope[None], mean[None]
+            covariance = covariance[None]
+        elif self.law is not None:
+            mean, covariance = self.moments(anchors)
+            slope = jax.jacfwd(lambda x, own: self.law(x, own)[0])
+            matrix = jax.vmap(slope)(anchors, self.inputs)
+            offset = mean - times(matrix, anchors)
+        else:
+            matrix, covariance, offset = self.observation
+        seen = ~jnp.isnan(self.values)
+        residual = jnp.where(seen, self.values - offset, 0.0)
+        lower, constant = _masked_factor(covariance, seen)
+        matrix = jnp.where(seen[..., None], matrix, 0.0)
+        white = solve_lower(lower, jnp.concatenate([matrix, residual[..., None]], axis=-1))
+        whitened, target = white[..., :-1], white[..., -1]
+        return Canonical(
+            constant - 0.5 * dot(target, target),
+            jnp.sum(whitened * target[..., None], axis=-2),
+            transpose(whitened) @ whitened,
+        )
+
+    def log_likelihood(self, states: Array) -> Array:
+        mean, covariance = self.moments(states)
+        seen = ~jnp.isnan(self.values)
+        lower, constant = _masked_factor(covariance, seen)
+        residual = jnp.where(seen, self.values - mean, 0.0)
+        white = solve_lower(lower, residual[..., None])[..., 0]
+        return constant - 0.5 * dot(white, white)
+
+
+def _masked_factor(covariance: Array, seen: Array) -> tuple[Array, Array]:
+    """Factor of the covariance of what is seen, identity elsewhere; and the log of its normaliser."""
+    both = seen[..., :, None] & seen[..., None, :]
+    k = seen.shape[-1]
+    lower = cholesky(jnp.where(both, covariance, jnp.eye(k, dtype=covariance.dtype)))
+    return lower, -log_determinant(lower) - 0.5 * jnp.sum(seen, axis=-1) * jnp.log(2 * jnp.pi)
+
+
+class LaplaceSite(eqx.Module):
+    """Any other likelihood: its second-order expansion at the anchor, curvature made positive."""
+
+    likelihood: Any = eqx.field(static=True)
+    values: Array  # (m, ...), NaN where missing
+    exact: bool = eqx.field(static=True, default=False, init=False)
+
+    def potential(self, anchors: Array) -> Canonical:
+        def one(anchor: Array, value: Array) -> Canonical:
+            log_density = lambda x: self._log_density(x, value)
+            height, slope = jax.value_and_grad(log_density)(anchor)
+            precision = positive_part(-jax.hessian(log_density)(anchor))
+            linear = slope + times(precision, anchor)
+            return Canonical(height - dot(0.5 * (linear + slope), anchor), linear, precision)
+
+        return jax.vmap(one)(anchors, self.values)
+
+    def log_likelihood(self, states: Array) -> Array:
+        return jax.vmap(self._log_density)(states, self.values)
+
+    def _log_density(self, x: Array, value: Array) -> Array:
+        law = _independent(self.likelihood(x))
+        seen = ~jnp.isnan(value)
+        n_event = len(law.event_shape)
+        whole = jnp.all(seen, axis=tuple(range(value.ndim - n_event, value.ndim)))
+        safe = jnp.where(seen, value, self._filler())
+        return jnp.sum(jnp.where(whole, law.log_prob(safe), 0.0))
+
+    def _filler(self) -> Array:
+        """A value that was observed, for the place of missing ones: the likelihood is finite there."""
+        flat = self.values.reshape(len(self.values), -1)
+        first = jnp.argmax(~jnp.isnan(flat), axis=0)
+        found = jnp.take_along_axis(flat, first[None], axis=0)[0]
+        return jnp.where(jnp.isnan(found), 0.0, found).reshape(self.values.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """Nodes by number; static, compared by identity."""
+
+    index: np.ndarray
+
+
+class Observed(eqx.Module):
+    """A batch of observed nodes with their site."""
+
+    where: Nodes = eqx.field(static=True)
+    site: Any
+
+    @property
+    def nodes(self) -> np.ndarray:
+        return self.where.index
+
+
+def sites_of(graph: Graph, dim: int, pinned: PinnedEdges) -> list[Observed]:
+    """Nodes and site of each batch of observations, exact ones at the starts of their last steps.
+
+    Raises:
+        ValueError: values of the wrong shape, values outside the support of their law.
+        TypeError: a likelihood for labelled states.
+    """
+    noisy = [o for o in graph.observations if not is_exact_observation(o.likelihood)]
+    sites = [Observed(Nodes(o.nodes), _site(graph, o, dim)) for o in noisy]
+    for nodes, process, values, inputs in pinned.sites:
+        site = GaussianSite(process.law, inputs, None, values, process.linear)
+        sites.append(Observed(Nodes(nodes), site))
+    return sites
+
+
+def node_potentials(sites: list[Observed], anchors: Array, n_nodes: int, dtype: Any) -> Canonical:
+    """Potentials of all observations together at each node, (n,), built at anchors (n, d)."""
+    total = Canonical.unit((n_nodes,), anchors.shape[-1], dtype)
+    for observed in sites:
+        nodes = observed.nodes
+        found = observed.site.potential(anchors[nodes])
+        shape = (len(nodes),)
+        full = jax.tree.map(
+            lambda leaf, like, shape=shape: jnp.broadcast_to(leaf, (*shape, *like.shape[1:])), found, total
+        )
+        segments = Segments(nodes, n_nodes)
+        total = total.fuse(
+            jax.tree.map(lambda leaf, segments=segments: segment_sum(leaf.astype(dtype), segments), full)
+        )
+    return total
+
+
+def _site(graph: Graph, observed: Observations, dim: int) -> Any:
+    likelihood, m = observed.likelihood, len(observed.nodes)
+    if isinstance(likelihood, Misclassified):
+        raise TypeError(
+            f"likelihood: {type(likelihood).__name__} is for processes with finitely many states; for "
+            "vectors give mjp.LinearGaussianObservation or a function from the state to a Distribution"
+        )
+    values = _numbers(observed.values)
+    if isinstance(likelihood, LinearGaussianObservation):
+        matrix, covariance = likelihood.matrix, likelihood.covariance
+        k = matrix.shape[-2]
+        if matrix.shape[-1] != dim:
+            raise ValueError(f"matrix must have {dim} columns, one per coordinate, got {matrix.shape}")
+        values = _with_event(graph, observed, values, (k,))
+        for name, array in (("matrix", matrix), ("covariance", covariance)):
+            if array.ndim == 3 and array.shape[0] != m:
+                raise ValueError(f"{name} must have one entry per observation ({m}), got {array.shape}")
+        spread = lambda array: array if array.ndim == 3 else array[None]
+        seen = (spread(matrix), spread(covariance), likelihood.offset)
+        return GaussianSite(None, None, seen, values, True)
+    state = jax.ShapeDtypeStruct((dim,), jnp.result_type(float))
+    law = law_of(likelihood, state)
+    event = law.shape()
+    values = _with_event(graph, observed, values, event)
+    _check_support(graph, observed, likelihood, values, dim)
+    if isinstance(_independent(law), dist.Normal | dist.MultivariateNormal):
+        moments = LikelihoodMoments(likelihood)
+        mean, covariance = dependence(lambda x: moments(x, None), state)
+        exact = worst(mean) <= Dependence.AFFINE and worst(covariance) == Dependence.NONE
+        return GaussianSite(moments, None, None, values.reshape(m, -1), exact)
+    return LaplaceSite(likelihood, values)
+
+
+def _independent(law: Any) -> Any:
+    """The law without declarations that its axes belong to one event; its log-densities are summed anyway."""
+    while isinstance(law, dist.Independent):
+        law = law.base_dist
+    return law
+
+
+def _gaussian_moments(law: Any) -> tuple[Array, Array]:
+    """Mean (k,) and covariance (k, k) of a Normal or MultivariateNormal law."""
+    law = _independent(law)
+    if isinstance(law, dist.MultivariateNormal):
+        return jnp.asarray(law.loc), jnp.asarray(law.covariance_matrix)
+    mean = jnp.broadcast_to(law.loc, law.batch_shape).reshape(-1)
+    scale = jnp.broadcast_to(law.scale, law.batch_shape).reshape(-1)
+    return mean, jnp.diag(scale**2)
+
+
+def _numbers(values: Any) -> Any:
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        known = [v for v in values if v is not None]
+        like = np.full(np.shape(known[0]) if known else (), np.nan)
+        values = np.asarray([like if v is None else v for v in values], dtype=float)
+    return jnp.asarray(values, jnp.result_type(float))
+
+
+def _with_event(graph: Graph, observed: Observations, values: Array, event: tuple[int, ...]) -> Array:
+    m, size = len(observed.nodes), int(np.prod(event))
+    if values.size == m * size:
+        return values.reshape(m, *event)
+    if values.shape == (m,) and is_concrete(values) and np.all(np.isnan(np.asarray(values))):
+        return jnp.full((m, *event), jnp.nan)
+    raise ValueError(
+        f"values: each observation must have shape {event}, as its law has, got shape {values.shape[1:]} "
+        f"at {graph.describe_node(int(observed.nodes[0]))}"
+    )
+
+
+def _check_support(graph: Graph, observed: Observations, likelihood: Any, values: Array, dim: int) -> None:
+    if not is_concrete(values):
+        return
+    law = _independent(law_of(likelihood, jax.ShapeDtypeStruct((dim,), jnp.result_type(float))))
+    array = np.asarray(values)
+    flat = array.reshape(len(array), -1)
+    infinite = np.argwhere(np.isinf(flat))
+    if len(infinite):
+        node = graph.describe_node(int(observed.nodes[infinite[0][0]]))
+        value = flat[tuple(infinite[0])]
+        raise ValueError(f"values must be finite, or NaN for missing, got {value} at {node}")
+    support = law.support
+    if support.event_dim or not support.is_discrete:
+        return
+    seen = ~np.isnan(flat)
+    bad = np.argwhere(seen & ((flat != np.round(flat)) | (flat < 0)))
+    if len(bad):
+        node = graph.describe_node(int(observed.nodes[bad[0][0]]))
+        raise ValueError(
+            f"values: {flat[tuple(bad[0])]:g} at {node} is not a count, which {type(law).__name__} describes"
+        )

@@ -1,0 +1,43 @@
+"""Exact transitions of linear diffusions."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+_ORDER = 12  # of the series over the shortest step
+
+
+def linear_transition(
+    matrix: Array, offset: Array, covariance: Array, duration: Array, doublings: int = 12
+) -> tuple[Array, Array, Array]:
+    r"""Transition $N(\Phi x + s, Q)$ of $dX = (B X + \beta) dt + dM$ with $d\langle M \rangle = a\,dt$.
+
+    $\Phi = e^{B\delta}$, $s = \int_0^\delta e^{Bu}\beta\,du$ and $Q = \int_0^\delta e^{Bu} a e^{B'u} du$.
+    Their Taylor series over the step $\delta / 2^k$ (for Q by $\dot Q = a + BQ + QB'$) are doubled k times
+    by $(\Phi, s, Q) \mapsto (\Phi^2, \Phi s + s, \Phi Q \Phi' + Q)$. Unlike Van Loan's exponential of a block
+    matrix, this never forms $e^{-B\delta}$, so that long durations keep their digits.
+
+    Args:
+        matrix: B (d, d); offset: β (d,); covariance: a (d, d), per unit of time; duration: δ, a number.
+        doublings: k; full accuracy while |B| δ is at most 2^k / 8.
+    """
+    step = duration / 2.0**doublings
+
+    def term(carry: tuple[Array, ...], n: Array) -> tuple[tuple[Array, ...], None]:
+        power, shift, spread, *total = carry
+        power = power @ matrix * (step / n)
+        shift = matrix @ shift * (step / (n + 1))
+        moved = matrix @ spread
+        spread = (moved + moved.T) * (step / (n + 1))
+        new = (power, shift, spread)
+        return (*new, *(a + b for a, b in zip(total, new, strict=True))), None
+
+    def double(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+        phi, shift, spread = carry
+        return (phi @ phi, phi @ shift + shift, phi @ spread @ phi.T + spread), None
+
+    dtype = jnp.result_type(matrix, offset, covariance, duration)
+    first = (jnp.eye(matrix.shape[-1], dtype=dtype), offset * step, covariance * step)
+    first = tuple(value.astype(dtype) for value in first)
+    series, _ = lax.scan(term, (*first, *first), np.arange(1.0, _ORDER))
+    return lax.scan(double, series[3:], None, length=doublings)[0]
