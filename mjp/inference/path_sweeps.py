@@ -64,5 +64,7 @@ def draw(weights: Array, uniform: Array) -> Array:
     # never beyond the last category of positive weight, whatever the rounding of the sum
     target = uniform * cumulative[..., -1]
     below = jnp.sum(cumulative <= target[..., None], axis=-1)
-    last_positive = weights.shape[-1] - 1 - jnp.argmax(jnp.flip(weights, axis=-1) > 0, axis=-1)
+    last = weights.shape[-1] - 1
+    last_positive = jnp.max(jnp.where(weights > 0, np.arange(last + 1), -1), axis=-1)
+    last_positive = jnp.where(last_positive < 0, last, last_positive)
     return jnp.minimum(below, last_positive).astype(jnp.int32)
