@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -24,9 +25,10 @@ def buffer_size(expected_events: float) -> int:
     return int(np.ceil(expected_events + 8.0 * np.sqrt(expected_events) + 10.0))
 
 
+@jax.jit  # called outside compiled functions, operations would compile one by one
 def sample_bridges(
     generators: Array,
-    which: np.ndarray,
+    which: Array | np.ndarray,
     durations: Array,
     start: Array,
     end: Array,
@@ -81,7 +83,7 @@ def sample_bridges(
         return (drawn, rest, virtual + ~real), (rest, drawn, real, virtual)
 
     first = (start, jnp.ones_like(left[0]), jnp.zeros_like(start))
-    xs = (slot[:, 0], left, uniforms[:, size + 1 :].T)
+    xs = (jnp.arange(size), left, uniforms[:, size + 1 :].T)
     _, (rest, states, real, virtual) = lax.scan(step, first, xs)
     n_jumps = jnp.sum(real, axis=0)
     # a jump lies strictly before the end of its edge, whatever the rounding
