@@ -36,7 +36,7 @@ demo: $(VENV)/.installed ## fit a multi-state model to real data and write demo/
 	@echo "The report is in demo/report.html"
 
 test: $(VENV)/.installed ## the fast tests
-	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
 validate: $(VENV)/.installed ## the slow statistical tests
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)

@@ -1,7 +1,6 @@
 """Factors of many small matrices at once, unrolled: a library call per matrix costs more than its work."""
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 _UNROLLED = 6  # rows up to which loops over rows are written out
@@ -74,7 +73,7 @@ def semidefinite_cholesky(matrix: Array) -> Array:
         found = column(rest, j)
         return rest - found[..., :, None] * found[..., None, :], found
 
-    _, found = lax.scan(step, matrix, np.arange(n))
+    _, found = lax.scan(step, matrix, jnp.arange(n))
     return jnp.moveaxis(found, 0, -1)
 
 

@@ -7,6 +7,15 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 
+# Files that take longest; a worker that starts one of them last leaves the other idle.
+LONGEST = ("test_notebooks", "test_models", "test_report", "test_fit", "test_readme", "test_references")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first, the others in their order."""
+    rank = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:

@@ -15,7 +15,7 @@ from mjp.inference.bridges import buffer_size
 from mjp.numpyro_bridge import graphs_of, latent_sites, pointwise_log_likelihood, structure
 from mjp.state_trajectory import StateTrajectory
 
-_BATCH = 25  # draws that are computed side by side
+_BATCH = 25  # draws whose log-likelihoods are computed side by side
 _COUNTED = 50  # states; beyond, changes between them are not counted
 
 
@@ -68,8 +68,8 @@ def draw_paths(
     chain, draw = choose_draws(samples, number)
     parameters = {site: jnp.asarray(values[chain, draw]) for site, values in samples.items()}
     graph = lambda one: _graph(model, args, kwargs, one, name)
-    batch = batch_size(len(chain))
-    events = jax.jit(lambda p: lax.map(lambda one: _expected_events(graph(one)), p, batch_size=batch))
+    # one draw after the other: side by side they leave the cache, and take twice as long to compile
+    events = jax.jit(lambda p: lax.map(lambda one: _expected_events(graph(one)), p))
     size = buffer_size(float(np.max(np.asarray(events(parameters)), initial=0.0)))
     keys = jax.random.split(key, len(chain))
 
@@ -89,7 +89,7 @@ def draw_paths(
         )
 
     while True:
-        run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one_path(x, size), (p, k), batch_size=batch))
+        run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one_path(x, size), (p, k)))
         nodes, on_grid, replicated, changes, overflow = jax.tree.map(np.asarray, run(parameters, keys))
         if not overflow.any() or size > 10_000:
             break
@@ -102,11 +102,6 @@ def _graph(model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any
     if name not in graphs:
         raise ValueError(f"name: the model has no path {name!r}; it has {list(graphs)}")
     return graphs[name]
-
-
-def batch_size(n: int) -> int:
-    """How many of n draws to compute side by side: a divisor, as a remainder is compiled once more."""
-    return max(size for size in range(1, _BATCH + 1) if n % size == 0)
 
 
 def _changes(graph: Graph, path: StateTrajectory) -> jax.Array | None:

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.scipy.special import gammaln
 
-from mjp.inference.matrix_exponential import matrix_powers
+from mjp.inference.matrix_exponential import matrix_powers, poisson_weights
 from mjp.inference.path_sweeps import draw
 
 
@@ -25,9 +25,10 @@ def buffer_size(expected_events: float) -> int:
     return int(np.ceil(expected_events + 8.0 * np.sqrt(expected_events) + 10.0))
 
 
+@jax.jit  # called outside compiled functions, operations would compile one by one
 def sample_bridges(
     generators: Array,
-    which: np.ndarray,
+    which: Array | np.ndarray,
     durations: Array,
     start: Array,
     end: Array,
@@ -57,15 +58,10 @@ def sample_bridges(
     rate = jnp.maximum(rate, jnp.finfo(dtype).tiny ** 0.5)
     jump = jnp.eye(n_states, dtype=dtype) + generators / rate[:, None, None]
     powers = matrix_powers(jump, size + 1)
-    to_end = jnp.moveaxis(powers, -1, 1)[which, end]  # (n, size + 1, K): (R^m)_{x b}
-    mean = (rate[which] * durations)[:, None]
-    number = jnp.arange(size + 1)
-    log_poisson = jnp.where(
-        mean > 0, number * jnp.log(jnp.where(mean > 0, mean, 1.0)), jnp.where(number > 0, -jnp.inf, 0.0)
-    )
-    poisson = jnp.exp(log_poisson - gammaln(number + 1.0) - mean)
-    from_start = jnp.take_along_axis(to_end, start[:, None, None], axis=2)[..., 0]
-    weights = poisson * from_start
+    # (R^m)_{x b} by generator, m, b and x; and for every edge from its start to its end, (n, size + 1)
+    to_end = jnp.swapaxes(powers, -1, -2)
+    from_start = jnp.moveaxis(powers, 1, -1)[which, start, end]
+    weights = poisson_weights(rate[which] * durations, size + 1) * from_start
     # all that the buffer leaves out is one more outcome; less than rounding errors is nothing
     beyond = total - jnp.sum(weights, axis=-1)
     beyond = jnp.where(beyond > 256 * jnp.finfo(dtype).eps * total, beyond, 0.0)
@@ -73,27 +69,46 @@ def sample_bridges(
     overflow = n_events > size
     n_events = jnp.minimum(n_events, size)
 
-    slot = jnp.arange(size)
-    happens = slot < n_events[:, None]
-    times = jnp.sort(jnp.where(happens, uniforms[:, 1 : size + 1], 2.0), axis=-1)
-    times = jnp.where(happens, times, 1.0) * durations[:, None]
+    # of m uniform times in what is left of the edge, the first leaves the fraction (1 - u)^(1/m) of it
+    slot = np.arange(size)[:, None]
+    left = jnp.exp(jnp.log1p(-uniforms[:, 1 : size + 1].T) / jnp.maximum(n_events - slot, 1))
 
-    def step(state: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
-        k, uniform = x
-        remaining = jnp.maximum(n_events - k - 1, 0)
-        ahead = jnp.take_along_axis(to_end, remaining[:, None, None], axis=1)[:, 0]
-        drawn = draw(jump[which, state] * ahead, uniform)
-        state = jnp.where(k < n_events, drawn, state)
-        return state, state
+    def step(carry: tuple[Array, Array, Array], x: tuple[Array, Array, Array]) -> tuple[tuple, tuple]:
+        state, rest, virtual = carry
+        k, fraction, uniform = x
+        ahead = to_end[which, jnp.maximum(n_events - k - 1, 0), end]
+        drawn = jnp.where(k < n_events, draw(jump[which, state] * ahead, uniform), state)
+        rest = rest * fraction
+        real = drawn != state
+        return (drawn, rest, virtual + ~real), (rest, drawn, real, virtual)
 
-    _, states = lax.scan(step, start, (slot, uniforms[:, size + 1 :].T))
-    states = states.T
-    before = jnp.concatenate([start[:, None], states[:, :-1]], axis=1)
-    real = happens & (states != before)
-    n_jumps = jnp.sum(real, axis=-1)
-    # stable sort brings the real jumps to the front in their order
-    order = jnp.argsort(~real, axis=-1, stable=True)
-    kept = slot < n_jumps[:, None]
-    times = jnp.where(kept, jnp.take_along_axis(times, order, axis=1), durations[:, None])
-    states = jnp.where(kept, jnp.take_along_axis(states, order, axis=1), end[:, None])
-    return Bridges(times, states.astype(jnp.int32), n_jumps, overflow)
+    first = (start, jnp.ones_like(left[0]), jnp.zeros_like(start))
+    xs = (jnp.arange(size), left, uniforms[:, size + 1 :].T)
+    _, (rest, states, real, virtual) = lax.scan(step, first, xs)
+    n_jumps = jnp.sum(real, axis=0)
+    # a jump lies strictly before the end of its edge, whatever the rounding
+    times = jnp.minimum(1.0 - rest, 1.0 - jnp.finfo(dtype).epsneg) * durations
+    times, states = _to_front(jnp.where(real, virtual, 0), times, states)
+    kept = slot < n_jumps
+    times, states = jnp.where(kept, times, durations), jnp.where(kept, states, end)
+    return Bridges(times.T, states.T.astype(jnp.int32), n_jumps, overflow)
+
+
+def _to_front(steps: Array, *columns: Array) -> list[Array]:
+    """Move entry k of columns (B, n) to k - steps[k], one binary digit of the steps after the other.
+
+    Entries that stay in the same order never collide; where none arrives, the column holds anything.
+    Sorting does the same, but XLA compares one pair of numbers at a time.
+    """
+    moved, shift = list(columns), 1
+    while shift < steps.shape[0]:
+        ahead = _shifted(steps, shift)
+        arrives = (ahead & shift) > 0
+        moved = [jnp.where(arrives, _shifted(column, shift), column) for column in moved]
+        steps = jnp.where(arrives, ahead, jnp.where((steps & shift) > 0, 0, steps))
+        shift *= 2
+    return moved
+
+
+def _shifted(column: Array, shift: int) -> Array:
+    return jnp.concatenate([column[shift:], jnp.zeros_like(column[:shift])])

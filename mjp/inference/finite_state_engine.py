@@ -1,6 +1,7 @@
 """Exact conditioning of graphs of finite states."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -14,7 +15,6 @@ from mjp.inference.condition import Guided
 from mjp.inference.exact_evidence import log_evidence, path_inputs, tree_inputs
 from mjp.inference.finite_states import FiniteStates, JumpEdges, evaluate
 from mjp.inference.impossible import check_possible
-from mjp.inference.matrix_exponential import Pairs, transition_matrices
 from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.rules.state_observations import UNKNOWN
@@ -50,7 +50,19 @@ class FiniteStateGuided(Guided):
 
     def push(self, z: dict[str, Array]) -> tuple[Trajectory, Array]:
         """The draw as a function of innovations: states by inverting cumulative probabilities."""
-        uniforms = {name: ndtr(value) for name, value in z.items()}
+        return self._draw({name: ndtr(value) for name, value in z.items()})
+
+    def sample(self, key: Array) -> tuple[Trajectory, Array]:
+        """An exact draw of all states and jump paths given the observations."""
+        shapes = self.innovations
+        keys = jax.random.split(key, len(shapes))
+        dtype = jnp.result_type(float)
+        # the law of `push`, without the way through normal innovations and back
+        return self._draw(
+            {n: jax.random.uniform(k, s, dtype) for (n, s), k in zip(shapes.items(), keys, strict=True)}
+        )
+
+    def _draw(self, uniforms: dict[str, Array]) -> tuple[Trajectory, Array]:
         states = self._states(uniforms["nodes"])
         batches = [
             self._jump_paths(jumps, states, uniforms[f"jumps{i or ''}"])
@@ -66,10 +78,6 @@ class FiniteStateGuided(Guided):
             values=states[: self.model.layout.n_graph_nodes], observations=(), jumps=paths, names=self.names
         )
         return trajectory, jnp.zeros_like(self.log_evidence)
-
-    def sample(self, key: Array) -> tuple[Trajectory, Array]:
-        """An exact draw of all states and jump paths given the observations."""
-        return super().sample(key)
 
     def _states(self, uniforms: Array) -> Array:
         """States at all nodes, (n,)."""
@@ -96,15 +104,14 @@ class FiniteStateGuided(Guided):
         start, end = states[edges.pieces.parents], states[edges.pieces.children]
         durations = jnp.asarray(edges.durations, edges.generators.dtype)
         arrival, before, inside = edges.selection.arrival, end, durations
-        pairs = Pairs(edges.which, edges.durations, edges.generators.shape[0])
-        matrices = transition_matrices(edges.generators, pairs)
+        matrices, pair = edges.matrices, edges.selection.pair
         chosen = np.flatnonzero(arrival == ENTRY)
         if len(chosen):
             # the state just before an exact entry into d has weight P[start, k] q[k, d]
             off = edges.generators * (1.0 - np.eye(edges.generators.shape[-1]))
-            weights = matrices[pairs.edge[chosen], start[chosen]] * off[edges.which[chosen], :, end[chosen]]
+            weights = matrices[pair[chosen], start[chosen]] * off[edges.which[chosen], :, end[chosen]]
             before = before.at[chosen].set(path_sweeps.draw(weights, uniforms[chosen, -1]))
-        total = matrices[pairs.edge, start, before]
+        total = matrices[pair, start, before]
         constant = (arrival == EXACT_TRANSITION) | (arrival == NO_JUMP)
         if np.any(constant):
             before, inside = jnp.where(constant, start, before), jnp.where(constant, 0.0, durations)

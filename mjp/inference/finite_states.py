@@ -29,6 +29,7 @@ class JumpEdges(eqx.Module):
     generators: Array  # (G, K, K)
     durations: Array | np.ndarray  # (n,)
     starts: Array | np.ndarray  # (n,)
+    matrices: Array  # (U, K, K) laws of the state at the end of an edge
     selection: "Selection" = eqx.field(static=True)
 
     @property
@@ -43,6 +44,7 @@ class Selection:
 
     which: np.ndarray  # (n,) generator of each edge
     arrival: np.ndarray  # (n,) how each edge reaches its child
+    pair: np.ndarray  # (n,) matrix of each edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +145,8 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
                     j.generators,
                     j.durations,
                     j.starts,
-                    Selection(np.asarray(j.which), j.arrival),
+                    j.matrices,
+                    Selection(np.asarray(j.which), j.arrival, j.pair),
                 )
             )
     nodes = evidence.potentials()

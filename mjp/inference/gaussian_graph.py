@@ -205,7 +205,8 @@ def gaussian_moments(law: Any, dim: int) -> tuple[Any, Any]:
         return (law.mean, law.covariance_matrix) if law.event_shape == (dim,) else (None, None)
     if not isinstance(law, dist.Normal):
         return None, None
-    mean, scale = (jnp.broadcast_to(v, law.batch_shape) for v in (law.loc, law.scale))
+    normal: Any = law
+    mean, scale = (jnp.broadcast_to(v, law.batch_shape) for v in (normal.loc, normal.scale))
     if law.batch_shape == () and dim == 1:
         mean, scale = mean[None], scale[None]
     if mean.shape[-1:] != (dim,):
@@ -222,5 +223,6 @@ def _expanded(law: Any) -> Any:
     while isinstance(base, dist.ExpandedDistribution):
         base = base.base_dist
     if isinstance(base, dist.Normal):
-        return dist.Normal(jnp.broadcast_to(base.loc, shape), jnp.broadcast_to(base.scale, shape))
+        normal: Any = base
+        return dist.Normal(jnp.broadcast_to(normal.loc, shape), jnp.broadcast_to(normal.scale, shape))
     return base

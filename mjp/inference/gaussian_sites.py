@@ -199,7 +199,8 @@ def node_potentials(sites: list[Observed], anchors: Array, n_nodes: int, dtype: 
 
 
 def _site(graph: Graph, observed: Observations, dim: int) -> Any:
-    likelihood, m = observed.likelihood, len(observed.nodes)
+    likelihood: Any = observed.likelihood
+    m = len(observed.nodes)
     if isinstance(likelihood, Misclassified):
         raise TypeError(
             f"likelihood: {type(likelihood).__name__} is for processes with finitely many states; for "

@@ -1,5 +1,6 @@
 """Pruning and guided draw on trees of finite states, level by level."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -9,6 +10,7 @@ from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.schedule import Levels
 
 
+@jax.jit  # called outside compiled functions, operations would compile one by one
 def prune(levels: Levels, matrices: Array, nodes: Categorical) -> tuple[Categorical, Array]:
     """Backward filter from the leaves to the roots (Felsenstein 1981), scaled at every node.
 
@@ -50,6 +52,7 @@ def prune(levels: Levels, matrices: Array, nodes: Categorical) -> tuple[Categori
     return Categorical(values, scales), below
 
 
+@jax.jit
 def guided_states(
     levels: Levels, initial: Array, matrices: Array, potentials: Categorical, uniforms: Array
 ) -> Array:
@@ -63,8 +66,7 @@ def guided_states(
     """
     n_chunks, width = levels.children.shape[:2]
     start = levels.leaves
-    is_root = np.zeros(len(levels.parent), dtype=bool)
-    is_root[levels.roots] = True
+    is_root = jnp.zeros(len(levels.parent), dtype=bool).at[levels.roots].set(True)
     prior = jnp.ones_like(potentials.values).at[levels.roots].set(initial)
 
     def sample(states: Array, x: tuple) -> Array:

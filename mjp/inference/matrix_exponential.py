@@ -74,6 +74,7 @@ def transition_matrices(generators: Array, pairs: Pairs) -> Array:
     return _exponentials(take(generators, Segments(pairs.generator, pairs.n_generators)), durations)
 
 
+@jax.jit  # called outside compiled functions, operations would compile one by one
 def _exponentials(generators: Array, durations: Array) -> Array:
     """exp(Q t) for one generator (1, K, K) and all durations, or one generator per duration."""
     n_states, dtype = generators.shape[-1], generators.dtype

@@ -1,5 +1,6 @@
 """Backward filter and guided draw along finite-state paths."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -7,6 +8,7 @@ from jax import Array, lax
 from mjp.inference.potentials.categorical import Categorical
 
 
+@jax.jit  # called outside compiled functions, operations would compile one by one
 def backward_filter(matrices: Array, index: np.ndarray, nodes: Categorical) -> Categorical:
     r"""Potentials $g_t = \ell_t \cdot (\kappa_{t+1} g_{t+1})$ along S paths (van der Meulen & Schauer, §3).
 
@@ -34,6 +36,7 @@ def backward_filter(matrices: Array, index: np.ndarray, nodes: Categorical) -> C
     )
 
 
+@jax.jit
 def guided_states(
     initial: Array, matrices: Array, index: np.ndarray, potentials: Categorical, uniforms: Array
 ) -> Array:
@@ -58,11 +61,14 @@ def guided_states(
     return jnp.concatenate([first[None], states])
 
 
+@jax.jit
 def draw(weights: Array, uniform: Array) -> Array:
     """Draw a category by inverting the cumulative sum of non-negative weights (..., K)."""
     cumulative = jnp.cumsum(weights, axis=-1)
     # never beyond the last category of positive weight, whatever the rounding of the sum
     target = uniform * cumulative[..., -1]
     below = jnp.sum(cumulative <= target[..., None], axis=-1)
-    last_positive = weights.shape[-1] - 1 - jnp.argmax(jnp.flip(weights, axis=-1) > 0, axis=-1)
+    last = weights.shape[-1] - 1
+    last_positive = jnp.max(jnp.where(weights > 0, np.arange(last + 1), -1), axis=-1)
+    last_positive = jnp.where(last_positive < 0, last, last_positive)
     return jnp.minimum(below, last_positive).astype(jnp.int32)

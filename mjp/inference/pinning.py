@@ -133,7 +133,7 @@ def pin(graph: Graph, dim: int, *, observed: bool) -> PinnedEdges:
 def _pins(graph: Graph, dim: int) -> list[Pins]:
     found = []
     for observed in graph.observations:
-        likelihood = observed.likelihood
+        likelihood: Any = observed.likelihood
         if not is_exact_observation(likelihood):
             continue
         look = jnp.eye(dim) if isinstance(likelihood, Exactly) else likelihood.matrix

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import equinox as eqx
 import numpy as np
 
 _ROW_OVERHEAD = 48  # one scan step costs about as much as this many rows of work
@@ -23,8 +24,7 @@ class Paths:
         return self.nodes.shape[0] - 1
 
 
-@dataclass(frozen=True, eq=False)
-class Levels:
+class Levels(eqx.Module):
     """A forest in chunks of W inner nodes of equal height; one scan over C chunks sweeps it.
 
     Nodes are stored as rows, leaves first, then chunk after chunk, so that a chunk is written as one
@@ -33,7 +33,7 @@ class Levels:
     """
 
     node: np.ndarray  # (R + 1,) node of each row, the dummy n_nodes for padding and splitting rows
-    leaves: int  # number of leaf rows
+    leaves: int = eqx.field(static=True)  # number of leaf rows
     children: np.ndarray  # (C, W, 2) rows
     edges: np.ndarray  # (C, W, 2) child node whose edge is crossed; the dummy n_nodes for the identity
     parent: np.ndarray  # (R + 1,) parent row; the dummy R for roots and padding

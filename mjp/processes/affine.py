@@ -5,7 +5,7 @@ from enum import IntEnum
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
 
 
 class Dependence(IntEnum):
@@ -69,10 +69,9 @@ def _called(equation: Any) -> Jaxpr | None:
     if equation.primitive.name not in _CALLS:
         return None
     for value in equation.params.values():
-        if isinstance(value, ClosedJaxpr):
-            return value.jaxpr
-        if isinstance(value, Jaxpr):
-            return value
+        inner = getattr(value, "jaxpr", value)  # of a closed one
+        if isinstance(inner, Jaxpr):
+            return inner
     return None
 
 

@@ -1,7 +1,6 @@
 """Exact transitions of linear diffusions."""
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 _ORDER = 12  # of the series over the shortest step
@@ -37,7 +36,7 @@ def linear_transition(
         return (phi @ phi, phi @ shift + shift, phi @ spread @ phi.T + spread), None
 
     dtype = jnp.result_type(matrix, offset, covariance, duration)
-    first = (jnp.eye(matrix.shape[-1], dtype=dtype), offset * step, covariance * step)
-    first = tuple(value.astype(dtype) for value in first)
-    series, _ = lax.scan(term, (*first, *first), np.arange(1.0, _ORDER))
+    shift, spread = (offset * step).astype(dtype), (covariance * step).astype(dtype)
+    first = (jnp.eye(matrix.shape[-1], dtype=dtype), shift, spread)
+    series, _ = lax.scan(term, (*first, *first), jnp.arange(1.0, _ORDER))
     return lax.scan(double, series[3:], None, length=doublings)[0]

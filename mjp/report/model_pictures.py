@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from mjp.drawing import draw_graph, draw_process, possible_transitions
-from mjp.fitting.draws import batch_size, choose_draws
+from mjp.fitting.draws import choose_draws
 from mjp.graph import Graph
 from mjp.numpyro_bridge import graphs_of
 from mjp.processes import MarkovChain
@@ -93,4 +93,4 @@ def transition_values(fit: "Fit", name: str) -> np.ndarray:
         values = jax.vmap(evaluate)(columns) if columns else evaluate({})
         return values.reshape(-1, *values.shape[-2:]).mean(0)
 
-    return np.asarray(jax.jit(lambda p: lax.map(one, p, batch_size=batch_size(len(chain))))(parameters))
+    return np.asarray(jax.jit(lambda p: lax.map(one, p))(parameters))

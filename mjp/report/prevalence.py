@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from mjp.drawing import INK, state_colours
-from mjp.fitting.draws import batch_size, choose_draws
+from mjp.fitting.draws import choose_draws
 from mjp.inference import simulate
 from mjp.inference.bridges import buffer_size
 from mjp.numpyro_bridge import graphs_of
@@ -182,9 +182,7 @@ def _replicate(fit: "Fit", name: str, design: Panel, times: np.ndarray) -> tuple
         return records, path.at(times).astype(jnp.int8), path.overflow
 
     while True:
-        run = jax.jit(
-            lambda p, k, size=size: lax.map(lambda x: one(x, size), (p, k), batch_size=batch_size(len(chain)))
-        )
+        run = jax.jit(lambda p, k, size=size: lax.map(lambda x: one(x, size), (p, k)))
         records, at_times, overflow = run(parameters, keys)
         if not overflow.any() or size > 10_000:
             return np.array(records), np.array(at_times)

@@ -26,6 +26,8 @@ class Jumps:
     durations: Any  # (n,)
     starts: Any  # (n,)
     arrival: np.ndarray  # (n,) SNAPSHOT, ENTRY, EXACT_TRANSITION or NO_JUMP
+    matrices: Array  # (U, K, K) law of the state at the end of an edge given that at its start
+    pair: np.ndarray  # (n,) matrix of each edge; of no meaning for EXACT_TRANSITION and NO_JUMP
 
 
 @dataclass(frozen=True, eq=False)

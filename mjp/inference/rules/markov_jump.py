@@ -48,21 +48,23 @@ class MarkovJumpRule:
         index = np.zeros(len(which), dtype=np.int32)
         parts, offset = [], 0
 
+        identity = jnp.eye(n_states, dtype=off.dtype)
+        during, pair = identity[None], np.zeros_like(index)
         constant = arrival == NO_JUMP
         through = (arrival != EXACT_TRANSITION) & ~constant
         if np.any(through):
             pairs = Pairs(which[through], edges.durations[through], len(used))
             matrices = transition_matrices(generators, pairs)
-            index[through] = pairs.edge
+            index[through] = pair[through] = pairs.edge
+            during = matrices
             parts, offset = [matrices], matrices.shape[0]
             entry = arrival == ENTRY
             if np.any(entry):
-                pair, inverse = np.unique(pairs.edge[entry[through]], return_inverse=True)
-                before = take(matrices, Segments(pair, matrices.shape[0]))
-                parts.append(before @ take(off, Segments(pairs.generator[pair], len(used))))
+                entered, inverse = np.unique(pairs.edge[entry[through]], return_inverse=True)
+                before = take(matrices, Segments(entered, matrices.shape[0]))
+                parts.append(before @ take(off, Segments(pairs.generator[entered], len(used))))
                 index[entry] = offset + inverse.reshape(-1)
-                offset += len(pair)
-        identity = jnp.eye(n_states, dtype=off.dtype)
+                offset += len(entered)
         for chosen, jump in (
             (arrival == EXACT_TRANSITION, identity + off),
             (constant, jnp.zeros_like(off) + identity),
@@ -76,7 +78,7 @@ class MarkovJumpRule:
                 index[chosen] = offset + pairs.edge
                 offset += len(survival)
         matrices = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
-        jumps = Jumps(generators, which, edges.durations, edges.starts, arrival)
+        jumps = Jumps(generators, which, edges.durations, edges.starts, arrival, during, pair)
         return Kernels(matrices, index, jumps)
 
     def pieces(self, process: MarkovJump) -> tuple[float, ...]:
