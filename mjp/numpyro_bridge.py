@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,18 @@ from mjp.inference import condition, is_exact_family
 from mjp.inference.condition import Guided
 from mjp.trajectory import Trajectory
 
-_RECORDERS: list[dict[str, Graph]] = []
+_RECORDERS: list[dict[str, tuple[Graph, dict[str, Any]]]] = []
+_COLLECTORS: list[dict[str, "Conditioned"]] = []
 _STRUCTURE_ONLY: list[bool] = []
 _ANCHORS: list[dict[str, Any]] = []
+
+
+class Conditioned(NamedTuple):
+    """A graph of a model at given parameters, conditioned, with a path."""
+
+    graph: Graph
+    guided: Guided
+    trajectory: Trajectory
 
 
 class MarginalPath:
@@ -68,7 +77,7 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     if not isinstance(graph, Graph):
         raise TypeError(f"graph must be a mjp.Graph, got {type(graph).__name__}")
     if _RECORDERS:
-        _RECORDERS[-1][name] = graph
+        _RECORDERS[-1][name] = (graph, options)
         return MarginalPath(name)
     if _ANCHORS and name in _ANCHORS[-1]:
         options.setdefault("auxiliary", _ANCHORS[-1][name])
@@ -82,10 +91,10 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
         shape = jax.eval_shape(lambda: _pointwise(condition(graph, **options)))
         _factor(name, jnp.zeros(shape.shape, shape.dtype))
         return MarginalPath(name)
-    return _marginal(name, condition(graph, **options))
+    return _marginal(name, graph, condition(graph, **options))
 
 
-def _marginal(name: str, guided: Guided) -> Trajectory | MarginalPath:
+def _marginal(name: str, graph: Graph, guided: Guided) -> Trajectory | MarginalPath:
     """A path that is exactly conditioned: a factor, and a draw where randomness is to be had."""
     _factor(name, _pointwise(guided))
     if not _seeded():
@@ -94,6 +103,7 @@ def _marginal(name: str, guided: Guided) -> Trajectory | MarginalPath:
     if key is None:
         return MarginalPath(name)
     trajectory, _ = guided.sample(key)
+    _collect(name, graph, guided, trajectory)
     numpyro.deterministic(name, trajectory.values)
     return trajectory
 
@@ -110,7 +120,7 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
         guided = condition(graph, **options)
     if guided.exact:
         if abstract is None:
-            return _marginal(name, guided)
+            return _marginal(name, graph, guided)
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
         return MarginalPath(name)
     z = _innovations(name, graph, guided)
@@ -118,6 +128,7 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
         return MarginalPath(name)
     trajectory, log_weight = guided.push(z)
+    _collect(name, graph, guided, trajectory)
     _factor(name, guided.log_evidence + log_weight)
     if _seeded():
         numpyro.deterministic(name, trajectory.values)
@@ -161,6 +172,11 @@ def unflatten(flat: jax.Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
     return result
 
 
+def _collect(name: str, graph: Graph, guided: Guided, trajectory: Trajectory) -> None:
+    if _COLLECTORS:
+        _COLLECTORS[-1][name] = Conditioned(graph, guided, trajectory)
+
+
 def _seeded() -> bool:
     return any(isinstance(handler, seed) for handler in _PYRO_STACK)
 
@@ -202,9 +218,9 @@ def _initialising() -> bool:
 
 
 @contextmanager
-def recording() -> Iterator[dict[str, Graph]]:
-    """Collect the graphs that a model passes to `mjp.sample`, without conditioning them."""
-    graphs: dict[str, Graph] = {}
+def recording() -> Iterator[dict[str, tuple[Graph, dict[str, Any]]]]:
+    """Collect the graphs and options that a model passes to `mjp.sample`, without conditioning them."""
+    graphs: dict[str, tuple[Graph, dict[str, Any]]] = {}
     _RECORDERS.append(graphs)
     try:
         yield graphs
@@ -252,18 +268,50 @@ def pointwise_log_likelihood(
 ) -> dict[str, Any]:
     """Log-likelihood of every observed site at one value of the parameters.
 
-    The factor of a graph appears under the graph's own name.
+    The factor of a graph appears under the graph's own name. For a guided path it is the log-density of
+    each observed node given the path.
     """
-    found = trace(substitute(model, data=parameters)).get_trace(*args, **kwargs)
+    collected: dict[str, Conditioned] = {}
+    _COLLECTORS.append(collected)
+    try:
+        found = trace(substitute(model, data=parameters)).get_trace(*args, **kwargs)
+    finally:
+        _COLLECTORS.pop()
     result = {}
     for name, site in found.items():
         if site["type"] == "sample" and site["is_observed"]:
             result[name.removesuffix("/log_likelihood")] = site["fn"].log_prob(site["value"])
+    for name, graph in collected.items():
+        result[name] = graph.guided.log_likelihoods(graph.trajectory)  # type: ignore[attr-defined]
     return result
 
 
 def graphs_of(model: Any, args: tuple, kwargs: dict, parameters: dict[str, Any]) -> dict[str, Graph]:
     """Graphs that a model declares at given values of its latent sites."""
-    with recording() as graphs:
+    recorded = recorded_options(model, args, kwargs, parameters)
+    return {name: graph for name, (graph, _) in recorded.items()}
+
+
+def recorded_options(
+    model: Any, args: tuple, kwargs: dict, parameters: dict[str, Any]
+) -> dict[str, tuple[Graph, dict[str, Any]]]:
+    """Graphs that a model declares at given values of its latent sites, and the options given with them."""
+    with recording() as recorded:
         substitute(seed(model, jax.random.key(0)), data=parameters)(*args, **kwargs)
-    return graphs
+    return recorded
+
+
+def conditioned_graphs(
+    model: Any, args: tuple, kwargs: dict, parameters: dict[str, Any], key: jax.Array
+) -> dict[str, Conditioned]:
+    """Graphs of a model, conditioned at given values of its latent sites, each with a path.
+
+    A guided path is that of the given innovations; an exactly conditioned one is drawn with the key.
+    """
+    found: dict[str, Conditioned] = {}
+    _COLLECTORS.append(found)
+    try:
+        substitute(seed(model, key), data=parameters)(*args, **kwargs)
+    finally:
+        _COLLECTORS.pop()
+    return found

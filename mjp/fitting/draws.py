@@ -77,7 +77,7 @@ def draw_paths(
         parameters, key = x
         path_key, data_key = jax.random.split(key)
         declared = graph(parameters)
-        path, _ = condition(declared, max_jumps=size).sample(path_key)
+        path: Any = condition(declared, max_jumps=size).sample(path_key)[0]
         on_grid = None if times is None else path.at(times).astype(_smallest(declared))
         replicated = simulate(declared, data_key, max_jumps=1).observations
         return (
@@ -155,7 +155,7 @@ def prior_draws(
     model: Callable, args: tuple, kwargs: dict, number: int, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Draws of the latent and deterministic sites from the prior, (number, ...)."""
-    names = list(latent_sites(model, args, kwargs))
+    names = [n for n in latent_sites(model, args, kwargs) if not n.endswith("/innovations")]
 
     def one(key: jax.Array) -> dict[str, Any]:
         found = structure(model, args, kwargs, key)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpyro.infer import NUTS
@@ -36,8 +37,13 @@ def choose_engine(
             f"model: the latent site {discrete[0]!r} is discrete, which NUTS cannot sample; declare it as a "
             "state of a process, or pass a NumPyro Gibbs kernel as engine"
         )
-    size = sum(int(np.size(site["value"])) for site in sites.values())
-    return "NUTS", lambda: NUTS(model, dense_mass=size <= _DENSE_UP_TO)
+    parameters = [name for name in sites if not name.endswith("/innovations")]
+    size = sum(int(np.size(sites[name]["value"])) for name in parameters)
+    if len(parameters) == len(sites):
+        return "NUTS", lambda: NUTS(model, dense_mass=size <= _DENSE_UP_TO)
+    # given a good guide, innovations are nearly standard normal and independent of the parameters
+    blocks: Any = [tuple(parameters)] if parameters and size <= _DENSE_UP_TO else False
+    return "NUTS on parameters and innovations", lambda: NUTS(model, dense_mass=blocks)
 
 
 def _fresh(kernel: MCMCKernel) -> MCMCKernel:

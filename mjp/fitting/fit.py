@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from numpyro.infer.mcmc import MCMCKernel
 
+from mjp.fitting.anchoring import with_anchors
 from mjp.fitting.chains import Runner, run_chains
 from mjp.fitting.checkpoint import Checkpoint
 from mjp.fitting.diagnose import explain_bad_start
@@ -39,8 +40,9 @@ def fit(
 
     Args:
         model: a NumPyro model; args, kwargs: its arguments.
-        engine: "auto" (NUTS on the parameters, exactly conditioned paths marginalised), "nuts", or a
-            NumPyro kernel made for `model`.
+        engine: "auto" (NUTS on the parameters, exactly conditioned paths marginalised, and on the
+            innovations of guided paths, whose guides are linearised once at the prior median), "nuts", or
+            a NumPyro kernel made for `model`.
         draws, warmup: iterations kept and thrown away, per chain.
         seed: fixes the result; the same seed gives the same draws, resumed or not.
         progress: show a bar per chain.
@@ -59,6 +61,7 @@ def fit(
         if int(value) != value or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
     began = time.perf_counter()
+    model = with_anchors(model, args, kwargs)
     name, make_kernel = choose_engine(model, engine, args, kwargs)
     block = min(_BLOCK, max(warmup, draws))
     runner = Runner(make_kernel, args, kwargs, warmup, block)

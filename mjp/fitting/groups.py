@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import xarray
 
     from mjp.fitting.draws import PathDraws
+    from mjp.fitting.vector_draws import VectorPathDraws
 
 # NumPyro's names of the statistics, and ArviZ's
 SAMPLE_STATS = {
@@ -111,7 +112,7 @@ def observed_codes(observed: Any, states: tuple) -> np.ndarray:
     return np.asarray(codes)
 
 
-def reshape_draws(values: np.ndarray, paths: "PathDraws") -> np.ndarray:
+def reshape_draws(values: np.ndarray, paths: "PathDraws | VectorPathDraws") -> np.ndarray:
     """Split the leading axis of selected draws into chain and draw."""
     chains = len(np.unique(paths.chain))
     return values.reshape(chains, -1, *values.shape[1:])
@@ -139,6 +140,36 @@ def path_array(
         "note": "positions of states; -1 outside of the data",
     }
     return xarray.DataArray(array, dims=dims, coords=coords, name=name, attrs=attrs)
+
+
+def vector_array(
+    name: str, graph: Graph, values: np.ndarray, paths: "VectorPathDraws", times: np.ndarray | None
+) -> "xarray.DataArray":
+    """Posterior paths of vector states as a DataArray: at the nodes, or (with `times`) on a grid."""
+    import xarray
+
+    coords: dict[str, Any] = {"chain": np.unique(paths.chain), "draw": np.unique(paths.draw)}
+    dims = ["chain", "draw"]
+    if times is None:
+        dim, more = node_coords(name, graph)
+        dims, coords = [*dims, dim], {**coords, **more}
+    else:
+        if graph.batch_shape:
+            dim, labels = component_dim(graph)
+            dims, coords = [*dims, dim], {**coords, dim: labels}
+        dims, coords = [*dims, "time"], {**coords, "time": times}
+    dims, coords = [*dims, "coordinate"], {**coords, "coordinate": np.arange(values.shape[-1])}
+    return xarray.DataArray(reshape_draws(values, paths), dims=dims, coords=coords, name=name)
+
+
+def at_nodes(coords: dict[str, Any], nodes: np.ndarray) -> dict[str, Any]:
+    """Coordinates of the axis over nodes at some of them."""
+    return {
+        name: (value[0], np.asarray(value[1])[nodes])
+        if isinstance(value, tuple)
+        else np.asarray(value)[nodes]
+        for name, value in coords.items()
+    }
 
 
 def change_array(name: str, paths: "PathDraws", changes: np.ndarray, states: tuple) -> "xarray.DataArray":

@@ -13,10 +13,11 @@ from numpyro.infer import MCMC
 
 from mjp.fitting import groups
 from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draws
+from mjp.fitting.vector_draws import VectorPathDraws, draw_vector_paths
 from mjp.graph import Graph
 from mjp.numpyro_bridge import graphs_of
 from mjp.on_grid import node_times
-from mjp.processes import MarkovChain, SparseMarkovJump
+from mjp.processes import MarkovChain, SparseMarkovJump, is_vector
 
 if TYPE_CHECKING:
     import pandas
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _PATH_DRAWS = 200  # posterior draws for which paths and replicated data are kept in `data`
 _GRID = 61
+INNOVATIONS = "/innovations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +68,12 @@ class Fit:
         from arviz_base import from_dict
 
         tree: dict[str, dict[str, Any]] = {
-            "posterior": self.samples,
+            "posterior": self._shown,
             "sample_stats": groups.sample_stats(self.statistics),
         }
         dims = groups.site_dims(self.model, self.args, self.kwargs) | self.dims
         coords = dict(self.coords)
-        terms = log_likelihoods(self.model, self.args, self.kwargs, self.parameters)
+        terms = log_likelihoods(self.model, self.args, self.kwargs, self.latent)
         tree["log_likelihood"] = terms
         for name, values in terms.items():
             graph = self.graphs.get(name)
@@ -81,7 +83,7 @@ class Fit:
         key = jax.random.key(self.settings["seed"] + 1)
         prior = prior_draws(self.model, self.args, self.kwargs, 500, key)
         tree["prior"] = {name: value[None] for name, value in prior.items()}
-        sites = {name: d for name, d in dims.items() if name in self.samples or name in terms}
+        sites = {name: d for name, d in dims.items() if name in self._shown or name in terms}
         result: Any = from_dict(tree, dims=sites, coords=coords)
         import xarray
 
@@ -96,6 +98,9 @@ class Fit:
         paths, predictive, observed = {}, {}, {}
         for name, graph in self.graphs.items():
             times = self._grid(graph)
+            if is_vector(graph):
+                self._vector_groups(name, graph, times, paths, predictive, observed)
+                continue
             drawn = self._draws(name, times)
             states = self._states(name)
             paths[name] = groups.path_array(name, graph, drawn.nodes, drawn, None, states)
@@ -107,12 +112,7 @@ class Fit:
             for i, (batch, values) in enumerate(zip(graph.observations, drawn.replicated, strict=True)):
                 label = name if len(graph.observations) == 1 else f"{name}_{i}"
                 dim, coords = groups.node_coords(name, graph)
-                seen = {
-                    k: (v[0], np.asarray(v[1])[batch.nodes])
-                    if isinstance(v, tuple)
-                    else np.asarray(v)[batch.nodes]
-                    for k, v in coords.items()
-                }
+                seen = groups.at_nodes(coords, batch.nodes)
                 event = [f"{label}_event_{j}" for j in range(values.ndim - 2)]
                 predictive[label] = xarray.DataArray(
                     groups.reshape_draws(values, drawn),
@@ -128,6 +128,35 @@ class Fit:
             "observed_data": xarray.Dataset(observed),
         }
 
+    def _vector_groups(
+        self, name: str, graph: Graph, times: Any, paths: dict, predictive: dict, observed: dict
+    ) -> None:
+        import xarray
+
+        drawn = self._vector_draws(name, times, _PATH_DRAWS)
+        paths[name] = groups.vector_array(name, graph, drawn.nodes, drawn, None)
+        dim, coords = groups.node_coords(name, graph)
+        for label, weights in (("edge", drawn.edge_weights), ("observation", drawn.site_weights)):
+            which = {"chain": np.unique(drawn.chain), "draw": np.unique(drawn.draw), **coords}
+            paths[f"{name}_{label}_log_weight"] = xarray.DataArray(
+                groups.reshape_draws(weights, drawn), dims=["chain", "draw", dim], coords=which
+            )
+        if drawn.grid is not None:
+            on_grid = groups.vector_array(name, graph, drawn.grid, drawn, times)
+            paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time"})
+        for i, (batch, values) in enumerate(zip(graph.observations, drawn.replicated, strict=True)):
+            label = name if len(graph.observations) == 1 else f"{name}_{i}"
+            seen = groups.at_nodes(coords, batch.nodes)
+            event = [f"{label}_event_{j}" for j in range(values.ndim - 2)]
+            which = {"chain": np.unique(drawn.chain), "draw": np.unique(drawn.draw)}
+            predictive[label] = xarray.DataArray(
+                groups.reshape_draws(values, drawn),
+                dims=["chain", "draw", dim, *event],
+                coords={**which, **seen},
+            )
+            data = groups.observed_codes(batch, ()).reshape(values.shape[1:])
+            observed[label] = xarray.DataArray(data, dims=[dim, *event], coords=seen)
+
     def paths(self, name: str, times: Any = None, draws: int = _PATH_DRAWS) -> "xarray.DataArray":
         """Posterior draws of the path `name`.
 
@@ -137,11 +166,17 @@ class Fit:
 
         Returns:
             positions of states with dims (chain, draw, subject or series, time) or (chain, draw, node);
-            -1 before a component begins and after it ends. `attrs["states"]` holds the labels.
+            -1 before a component begins and after it ends. `attrs["states"]` holds the labels. Vector
+            states have a last dim `coordinate`.
         """
         grid = None if times is None else np.atleast_1d(np.asarray(times, dtype=float))
         if name not in self.graphs:
             raise ValueError(f"name: the model has no path {name!r}; it has {list(self.graphs)}")
+        if is_vector(self.graphs[name]):
+            found = self._vector_draws(name, grid, draws)
+            values = found.nodes if grid is None else found.grid
+            assert values is not None
+            return groups.vector_array(name, self.graphs[name], values, found, grid)
         drawn = self._draws(name, grid, draws)
         values = drawn.nodes if grid is None else drawn.grid
         assert values is not None
@@ -165,8 +200,8 @@ class Fit:
         from arviz_base import from_dict
 
         dims = groups.site_dims(self.model, self.args, self.kwargs) | self.dims
-        dims = {name: d for name, d in dims.items() if name in self.samples}
-        tree = {"posterior": self.samples, "sample_stats": groups.sample_stats(self.statistics)}
+        dims = {name: d for name, d in dims.items() if name in self._shown}
+        tree = {"posterior": self._shown, "sample_stats": groups.sample_stats(self.statistics)}
         return from_dict(tree, dims=dims, coords=self.coords)
 
     @cached_property
@@ -210,10 +245,20 @@ class Fit:
     @cached_property
     def parameters(self) -> dict[str, np.ndarray]:
         """Draws of the latent sites, (chain, draw, ...)."""
+        return {name: value for name, value in self.latent.items() if not name.endswith(INNOVATIONS)}
+
+    @cached_property
+    def latent(self) -> dict[str, np.ndarray]:
+        """Draws of the latent sites, innovations of guided paths included, (chain, draw, ...)."""
         from mjp.numpyro_bridge import latent_sites
 
         names = latent_sites(self.model, self.args, self.kwargs)
         return {name: self.samples[name] for name in names}
+
+    @cached_property
+    def _shown(self) -> dict[str, np.ndarray]:
+        """Draws of all sites but innovations."""
+        return {name: value for name, value in self.samples.items() if not name.endswith(INNOVATIONS)}
 
     def _states(self, name: str) -> tuple:
         process: Any = self.graphs[name].edges[0].process
@@ -231,6 +276,10 @@ class Fit:
     def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:
         key = jax.random.key(self.settings["seed"] + 2)
         return draw_paths(self.model, self.args, self.kwargs, self.parameters, name, times, number, key)
+
+    def _vector_draws(self, name: str, times: np.ndarray | None, number: int) -> VectorPathDraws:
+        key = jax.random.key(self.settings["seed"] + 2)
+        return draw_vector_paths(self.model, self.args, self.kwargs, self.latent, name, times, number, key)
 
     def _attributes(self) -> dict[str, Any]:
         return {

@@ -75,20 +75,36 @@ class GaussianGuided(Guided):
         nodes = nodes[: self.graph.layout.n_graph_nodes]
         return VectorTrajectory(values=nodes, observations=(), paths=paths, names=self.names), total
 
-    def weights_by_edge(self, z: dict[str, Array]) -> tuple[Array, Array]:
-        """Where the log-weight comes from.
+    def log_likelihoods(self, path: VectorTrajectory) -> Array:
+        """Log-densities of the observations of each node given the path, (n_nodes,); zero if unobserved."""
+        total = jnp.zeros(self.graph.layout.n_graph_nodes, path.values.dtype)
+        for observed in self.sites:
+            nodes = observed.nodes
+            if np.all(nodes < len(total)):
+                total = total.at[nodes].add(observed.site.log_likelihood(path.values[nodes]))
+        return total
+
+    def weights_by_edge(self, path: VectorTrajectory) -> tuple[Array, Array]:
+        """Where the log-weight of a path comes from.
 
         Returns:
             log-weights of the edge above each node (n_nodes,), zero at roots; and of the observations of
-            each node (n_nodes,), zero where their potential is the likelihood itself.
+            each node (n_nodes,), zero where their potential is the likelihood itself. Exact observations
+            count at the start of the last step before them.
         """
-        nodes, before = guided_paths(self.graph, self.potentials, self.messages, z)
-        by_edge = jnp.zeros(len(nodes), nodes.dtype)
-        for kind, weight in zip(self.graph.kinds, self._edge_weights(before), strict=True):
-            by_edge = by_edge.at[kind.ends.children].set(weight)
-        by_site = jnp.zeros(len(nodes), nodes.dtype)
+        n, before = self.graph.layout.n_graph_nodes, list(path.paths.before)
+        final = np.arange(self.graph.layout.n_nodes)
+        for kind in self.graph.kinds:
+            inserted = kind.ends.parents >= n
+            final[kind.ends.parents[inserted]] = kind.ends.children[inserted]
+        nodes = jnp.zeros((len(final), self.graph.layout.dim), path.values.dtype).at[:n].set(path.values)
+        by_edge = jnp.zeros(n, nodes.dtype)
+        for kind, states, weight in zip(self.graph.kinds, before, self._edge_weights(before), strict=True):
+            nodes = nodes.at[kind.ends.parents].set(states[:, 0])
+            by_edge = by_edge.at[final[kind.ends.children]].add(weight)
+        by_site = jnp.zeros(n, nodes.dtype)
         for where, weight in self._site_weights(nodes):
-            by_site = by_site.at[where].add(weight)
+            by_site = by_site.at[final[where]].add(weight)
         return by_edge, by_site
 
     def _edge_weights(self, before: list[Array]) -> list[Array]:

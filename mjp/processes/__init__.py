@@ -7,5 +7,6 @@ from mjp.processes.linear_gaussian import LinearGaussian as LinearGaussian
 from mjp.processes.markov_chain import MarkovChain as MarkovChain
 from mjp.processes.markov_jump import MarkovJump as MarkovJump
 from mjp.processes.process import Process as Process
+from mjp.processes.process import is_vector as is_vector
 from mjp.processes.sparse_markov_jump import SparseMarkovJump as SparseMarkovJump
 from mjp.processes.state_space import StateSpace as StateSpace

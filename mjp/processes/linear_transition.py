@@ -1,5 +1,7 @@
 """Exact transitions of linear diffusions."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -22,7 +24,7 @@ def linear_transition(
     """
     step = duration / 2.0**doublings
 
-    def term(carry: tuple[Array, ...], n: Array) -> tuple[tuple[Array, ...], None]:
+    def term(carry: Any, n: Array) -> tuple[Any, None]:
         power, shift, spread, *total = carry
         power = power @ matrix * (step / n)
         shift = matrix @ shift * (step / (n + 1))
@@ -39,4 +41,5 @@ def linear_transition(
     shift, spread = (offset * step).astype(dtype), (covariance * step).astype(dtype)
     first = (jnp.eye(matrix.shape[-1], dtype=dtype), shift, spread)
     series, _ = lax.scan(term, (*first, *first), jnp.arange(1.0, _ORDER))
-    return lax.scan(double, series[3:], None, length=doublings)[0]
+    _, _, _, phi, total_shift, total_spread = series
+    return lax.scan(double, (phi, total_shift, total_spread), None, length=doublings)[0]

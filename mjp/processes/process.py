@@ -63,3 +63,8 @@ def _probe(function: Callable[[Mapping], Any], record: CovariateRecord) -> tuple
 
     shape = jax.eval_shape(call)
     return tuple(record.read), dict(zip(keys, shape, strict=True)) if keys else shape
+
+
+def is_vector(graph: Any) -> bool:
+    """Whether the states of a graph are vectors of coordinates, and not labels."""
+    return bool(graph.edges) and graph.edges[0].process.state.shape != ()

@@ -176,7 +176,7 @@ def _replicate(fit: "Fit", name: str, design: Panel, times: np.ndarray) -> tuple
         given = None if len(observed.nodes) < fitted.n_nodes else fitted.roots[0].initial
         given = given[0] if isinstance(given, list) else given
         graph = panel_graph(fitted.edges[0].process, design, observe=observed.likelihood, initial=given)
-        path = simulate(graph, x[1], max_jumps=size)
+        path: Any = simulate(graph, x[1], max_jumps=size)
         records = path.values.astype(jnp.int8)
         records = records.at[graph.observations[0].nodes].set(path.observations[0].astype(jnp.int8))
         return records, path.at(times).astype(jnp.int8), path.overflow

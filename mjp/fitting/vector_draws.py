@@ -1,0 +1,70 @@
+"""Paths with vector states, replicated data and weights computed from posterior draws."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mjp.fitting.draws import choose_draws
+from mjp.inference import simulate
+from mjp.numpyro_bridge import conditioned_graphs
+
+
+@dataclass(frozen=True)
+class VectorPathDraws:
+    """Posterior paths of one graph for some posterior draws.
+
+    Attributes:
+        chain, draw: (n,) which posterior draws.
+        nodes: (n, n_nodes, d) states at the nodes.
+        grid: (n, m, d) or (n, n_series, m, d) states at the times asked for; or None.
+        replicated: simulated observations, one array (n, ...) per batch of observations.
+        edge_weights, site_weights: (n, n_nodes) log-weights of the edge above each node, and of its
+            observations; zero where the guide is exact.
+    """
+
+    chain: np.ndarray
+    draw: np.ndarray
+    nodes: np.ndarray
+    grid: np.ndarray | None
+    replicated: tuple[np.ndarray, ...]
+    edge_weights: np.ndarray
+    site_weights: np.ndarray
+
+
+def draw_vector_paths(
+    model: Callable,
+    args: tuple,
+    kwargs: dict,
+    samples: dict[str, np.ndarray],
+    name: str,
+    times: np.ndarray | None,
+    number: int,
+    key: jax.Array,
+) -> VectorPathDraws:
+    """The path of the graph `name` for each of `number` posterior draws.
+
+    A guided path follows from the draw's own innovations; an exactly conditioned one is drawn anew.
+    """
+    chain, draw = choose_draws(samples, number)
+    parameters = {site: jnp.asarray(values[chain, draw]) for site, values in samples.items()}
+
+    def one(x: tuple[Any, jax.Array]) -> tuple[Any, ...]:
+        parameters, key = x
+        path_key, data_key = jax.random.split(key)
+        found = conditioned_graphs(model, args, kwargs, parameters, path_key)[name]
+        path: Any = found.trajectory
+        replicated = simulate(found.graph, data_key).observations
+        on_grid = None if times is None else path.at(times)
+        edges, sites = found.guided.weights_by_edge(path)  # type: ignore[attr-defined]
+        return path.values, on_grid, replicated, edges, sites
+
+    run = jax.jit(lambda p, k: lax.map(one, (p, k)))
+    nodes, grid, replicated, edges, sites = jax.tree.map(
+        np.asarray, run(parameters, jax.random.split(key, len(chain)))
+    )
+    return VectorPathDraws(chain, draw, nodes, grid, replicated, edges, sites)
