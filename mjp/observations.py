@@ -136,7 +136,7 @@ def is_missing(value: Any) -> bool:
 
 
 def law_of(likelihood: Callable[[Any], Distribution], state: jax.ShapeDtypeStruct) -> Distribution:
-    """The law that a likelihood returns for a state, with abstract parameters.
+    """The law that a likelihood returns for a state; for vectors its parameters are abstract.
 
     Raises:
         TypeError: the likelihood does not return a Distribution.
@@ -146,7 +146,10 @@ def law_of(likelihood: Callable[[Any], Distribution], state: jax.ShapeDtypeStruc
     def call(x: Any) -> None:
         found.append(likelihood(x))
 
-    jax.eval_shape(call, state)
+    if state.shape == ():  # a state that indexes a table, which may be one of NumPy
+        call(np.zeros((), state.dtype))
+    else:
+        jax.eval_shape(call, state)
     if not isinstance(found[0], Distribution):
         raise TypeError(f"likelihood must return a Distribution, got {type(found[0]).__name__}")
     return found[0]

@@ -9,5 +9,7 @@ from mjp.inference.condition import condition as condition
 from mjp.inference.evidence import Evidence as Evidence
 from mjp.inference.evidence import evidence as evidence
 from mjp.inference.identifiability import identifiability as identifiability
+from mjp.inference.kernels import CrankNicolson as CrankNicolson
+from mjp.inference.kernels import InfiniteHMC as InfiniteHMC
 from mjp.inference.rules import is_exact_family as is_exact_family
 from mjp.inference.simulate import simulate as simulate

@@ -34,6 +34,7 @@ class GaussianGuided(Guided):
     Attributes:
         log_evidence: of the guide, in the batch shape of the graph.
         anchors: the states at which the processes were linearised.
+        expanded: whether the auxiliary is the expansion of the processes, and not another process.
     """
 
     log_evidence: Array
@@ -45,6 +46,7 @@ class GaussianGuided(Guided):
     anchors: Anchors
     names: Names
     exact: bool = eqx.field(static=True)
+    expanded: bool = eqx.field(static=True)
 
     @property
     def innovations(self) -> dict[str, tuple[int, ...]]:
@@ -108,7 +110,7 @@ class GaussianGuided(Guided):
         return by_edge, by_site
 
     def _edge_weights(self, before: list[Array]) -> list[Array]:
-        if self.graph.linear:
+        if self.graph.linear and self.expanded:
             return [jnp.zeros(kind.n_edges, before[0].dtype) for kind in self.graph.kinds]
         return [
             jnp.sum(log_weights(kind, message, states), axis=1)
@@ -192,6 +194,7 @@ def condition_gaussian(
         anchors=anchors,
         names=Names(graph, ()),
         exact=exact and not isinstance(auxiliary, GaussianProcess),
+        expanded=not isinstance(auxiliary, GaussianProcess),
     )
 
 
@@ -201,30 +204,29 @@ def _prepare(
 ) -> tuple[Array, Anchors, Canonical, list[Messages], list[Canonical]]:
     """All that needs arithmetic, compiled as one program."""
     anchors = _anchors(model, sites, auxiliary, iterations, damping, exact)
-    potentials, messages, own = _filter(model, sites, anchors, _processes(auxiliary))
+    potentials, messages, own = _filter(model, sites, anchors, _process(auxiliary))
     return _log_evidence(model, potentials), anchors, potentials, messages, own
 
 
 def _filter(
-    model: GaussianGraph, sites: Any, anchors: Anchors, processes: Any
+    model: GaussianGraph, sites: list[Observed], anchors: Anchors, process: GaussianProcess | None
 ) -> tuple[Canonical, list[Messages], list[Canonical]]:
     steps = [
-        _auxiliary_of(kind, processes).linearise(at)
+        _auxiliary_of(kind, process).linearise(at)
         for kind, at in zip(model.kinds, anchors.steps, strict=True)
     ]
     n, dtype = model.layout.n_nodes, model.root_mean.dtype
     own = [observed.site.potential(anchors.nodes[observed.nodes]) for observed in sites]
     # noise that does not depend on the state steers with one gain per step, computed beforehand
     known = [
-        kind.linearise(at).factor if kind.process.constant_noise and processes else None
+        kind.linearise(at).factor if kind.process.constant_noise and process is not None else None
         for kind, at in zip(model.kinds, anchors.steps, strict=True)
     ]
     potentials, messages = backward(model, steps, node_potentials(sites, anchors.nodes, n, dtype), known)
     return potentials, messages, own
 
 
-def _auxiliary_of(kind: Kind, processes: Any) -> Kind:
-    chosen = processes.get(kind.process, processes.get(None)) if processes else None
+def _auxiliary_of(kind: Kind, chosen: GaussianProcess | None) -> Kind:
     return kind if chosen is None else eqx.tree_at(lambda k: k.process, kind, chosen)
 
 
@@ -233,7 +235,9 @@ def _anchors(
 ) -> Anchors:
     if isinstance(auxiliary, Anchors):
         return auxiliary
-    if exact or _processes(auxiliary):  # a linear process is its own expansion, wherever that is made
+    if (
+        exact or _process(auxiliary) is not None
+    ):  # a linear process is its own expansion, wherever that is made
         zeros = [jnp.zeros((*kind.times.shape, model.layout.dim)) for kind in model.kinds]
         return Anchors(jnp.zeros((model.layout.n_nodes, model.layout.dim)), zeros)
     if auxiliary == "prior mean" or not sites:
@@ -263,11 +267,9 @@ def _log_evidence(model: GaussianGraph, potentials: Canonical) -> Array:
     return segment_sum(terms, Segments(layout.component[layout.root_nodes], layout.n_components))
 
 
-def _processes(auxiliary: Any) -> dict[Any, GaussianProcess]:
-    """The user's own linear processes: one for all edges, or by the process that they stand for."""
-    if isinstance(auxiliary, GaussianProcess):
-        return {None: auxiliary}
-    return {}
+def _process(auxiliary: Any) -> GaussianProcess | None:
+    """The user's own linear process, which stands for that of every edge."""
+    return auxiliary if isinstance(auxiliary, GaussianProcess) else None
 
 
 def _check_options(auxiliary: Any, iterations: int | None, damping: float) -> None:

@@ -17,6 +17,9 @@ from mjp.inference.segments import Segments, take
 def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Canonical:
     """Potentials at all nodes, (n,): pulled back from the children, times the node's own site.
 
+    The constants of all steps of a path are added up once, after the scan, so that they keep their digits
+    in float32; only the first node of a path has the whole constant, the others that of their own step.
+
     Args:
         edges: one composed step of the auxiliary per edge, (E, ...) or (1, ...) if all are the same.
         sites: potentials of the observations at each node, (n,).
@@ -37,17 +40,25 @@ def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Cano
         if exists is not None:
             pulled = jax.tree.map(lambda new, old: _where(exists, new, old), pulled, child)
         potential = pulled.fuse(site)
-        return potential, potential
+        # a carry without constants: what each step adds is emitted, and nothing accumulates
+        return Canonical(jnp.zeros_like(potential.constant), *_without_constant(potential)), potential
 
     single = paths.nodes.shape[1] == 1
     by_position, steps = (_squeeze(tree, single) for tree in (by_position, steps))
     last = jax.tree.map(lambda leaf: leaf[-1], by_position)
     before = jax.tree.map(lambda leaf: leaf[:-1], by_position)
-    _, found = lax.scan(step, last, (before, steps, real if ragged else None), reverse=True)
+    start = Canonical(jnp.zeros_like(last.constant), *_without_constant(last))
+    _, found = lax.scan(step, start, (before, steps, real if ragged else None), reverse=True)
     stacked = jax.tree.map(lambda most, end: jnp.concatenate([most, end[None]]), found, last)
+    whole = stacked.constant.at[0].set(jnp.sum(stacked.constant, axis=0))
+    stacked = Canonical(whole, *_without_constant(stacked))
     if single:
         stacked = jax.tree.map(lambda leaf: leaf[:, None], stacked)
     return _at_nodes(stacked, paths.nodes, graph.layout.n_nodes)
+
+
+def _without_constant(potential: Canonical) -> tuple[Array, Array]:
+    return potential.linear, potential.precision
 
 
 def forward(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _ORDER = 12  # of the series over the shortest step
+_FEW = 3
 
 
 def linear_transition(
@@ -33,13 +34,20 @@ def linear_transition(
         new = (power, shift, spread)
         return (*new, *(a + b for a, b in zip(total, new, strict=True))), None
 
-    def double(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+    def double(carry: Any, _: None) -> tuple[Any, None]:
         phi, shift, spread = carry
         return (phi @ phi, phi @ shift + shift, phi @ spread @ phi.T + spread), None
 
     dtype = jnp.result_type(matrix, offset, covariance, duration)
     shift, spread = (offset * step).astype(dtype), (covariance * step).astype(dtype)
     first = (jnp.eye(matrix.shape[-1], dtype=dtype), shift, spread)
-    series, _ = lax.scan(term, (*first, *first), jnp.arange(1.0, _ORDER))
-    _, _, _, phi, total_shift, total_spread = series
-    return lax.scan(double, (phi, total_shift, total_spread), None, length=doublings)[0]
+    series: Any = (*first, *first)
+    if doublings <= _FEW:  # written out, which is quicker inside of a long loop
+        for n in range(1, _ORDER):
+            series, _ = term(series, jnp.asarray(n, dtype))
+        result = series[3:]
+        for _ in range(doublings):
+            result, _ = double(result, None)
+        return result
+    series, _ = lax.scan(term, series, jnp.arange(1.0, _ORDER))
+    return lax.scan(double, series[3:], None, length=doublings)[0]

@@ -1,0 +1,4 @@
+"""Kernels on innovations: blocks of `numpyro.infer.Gibbs`, and kernels of `numpyro.infer.MCMC`."""
+
+from mjp.inference.kernels.crank_nicolson import CrankNicolson as CrankNicolson
+from mjp.inference.kernels.infinite_hmc import InfiniteHMC as InfiniteHMC
