@@ -94,6 +94,17 @@ def solve_lower(lower: Array, right: Array) -> Array:
     return jnp.stack(rows, axis=-2)
 
 
+def solve_positive(matrix: Array, right: Array) -> Array:
+    """Solutions (..., n) of A x = b for positive definite A (..., n, n)."""
+    lower = cholesky(matrix)
+    half = solve_lower(lower, right[..., None])
+    if matrix.shape[-1] > _UNROLLED:
+        return lax.linalg.triangular_solve(lower, half, left_side=True, lower=True, transpose_a=True)[..., 0]
+    # the transposed system, from its last row upwards
+    reverse = transpose(lower)[..., ::-1, ::-1]
+    return solve_lower(reverse, half[..., ::-1, :])[..., ::-1, 0]
+
+
 def log_determinant(lower: Array) -> Array:
     """Sums of the logarithms of the diagonals of lower factors (..., n, n)."""
     return jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), axis=-1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mjp._small_matrices import times
+from mjp._small_matrices import solve_positive, times
 from mjp.inference.gaussian_graph import GaussianGraph, Kind
 from mjp.inference.gaussian_sites import Observed, node_potentials
 from mjp.inference.gaussian_sweeps import follow
@@ -48,13 +48,14 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     )
     prior = root[layout.component]
     suggested, ridge = prior, 1e-6 * jnp.eye(layout.dim)
-    for _ in range(3):  # nonlinear likelihoods suggest a state by repeated expansion
+    # nonlinear likelihoods suggest a state by repeated expansion
+    for _ in range(1 if all(observed.site.exact for observed in sites) else 3):
         potential = node_potentials(sites, suggested, layout.n_nodes, prior.dtype)
         # in units of what is seen, unseen coordinates stay where they are
         size = jnp.trace(potential.precision, axis1=-2, axis2=-1)
         weak = jnp.where(size > 0, size, 1.0)[:, None, None] * ridge
         right = potential.linear + times(weak, prior)
-        suggested = jnp.linalg.solve(potential.precision + weak, right[..., None])[..., 0]
+        suggested = solve_positive(potential.precision + weak, right)
     nodes = suggested[_next_observed(layout.parent, sites)]
     steps = [
         jnp.broadcast_to(nodes[kind.ends.children][:, None], (*kind.times.shape, layout.dim))

@@ -260,6 +260,7 @@ def _numbers(values: Any) -> Any:
 def _with_event(graph: Graph, observed: Observations, values: Array, event: tuple[int, ...]) -> Array:
     m, size = len(observed.nodes), int(np.prod(event))
     if values.size == m * size:
+        _check_finite(graph, observed, values)
         return values.reshape(m, *event)
     if values.shape == (m,) and is_concrete(values) and np.all(np.isnan(np.asarray(values))):
         return jnp.full((m, *event), jnp.nan)
@@ -269,17 +270,22 @@ def _with_event(graph: Graph, observed: Observations, values: Array, event: tupl
     )
 
 
-def _check_support(graph: Graph, observed: Observations, likelihood: Any, values: Array, dim: int) -> None:
+def _check_finite(graph: Graph, observed: Observations, values: Array) -> None:
     if not is_concrete(values):
         return
-    law = _independent(law_of(likelihood, jax.ShapeDtypeStruct((dim,), jnp.result_type(float))))
-    array = np.asarray(values)
-    flat = array.reshape(len(array), -1)
+    flat = np.asarray(values).reshape(len(values), -1)
     infinite = np.argwhere(np.isinf(flat))
     if len(infinite):
         node = graph.describe_node(int(observed.nodes[infinite[0][0]]))
         value = flat[tuple(infinite[0])]
         raise ValueError(f"values must be finite, or NaN for missing, got {value} at {node}")
+
+
+def _check_support(graph: Graph, observed: Observations, likelihood: Any, values: Array, dim: int) -> None:
+    if not is_concrete(values):
+        return
+    law = _independent(law_of(likelihood, jax.ShapeDtypeStruct((dim,), jnp.result_type(float))))
+    flat = np.asarray(values).reshape(len(values), -1)
     support = law.support
     if support.event_dim or not support.is_discrete:
         return
