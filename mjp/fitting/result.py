@@ -63,11 +63,12 @@ class Fit:
         """The posterior as an ArviZ-schema DataTree.
 
         Groups: posterior, sample_stats, log_likelihood, prior, posterior_predictive, observed_data, and
-        `paths` with the states at the nodes (`name`) and on a grid of times (`name_on_grid`); for vector
-        states also log-weights of the guide (`name_edge_log_weight`, `name_observation_log_weight`) and
-        data replicated from the posterior path itself (`name_measured`), where those of
-        `posterior_predictive` are from a new path. Paths and replicated data are drawn for about 200
-        posterior draws, spread over all chains.
+        `paths` with the states at the nodes (`name`) and on a grid of times (`name_on_grid`). Vector states
+        have a last axis `coordinate`, or `name_coordinate` where several graphs have some. For them there are
+        also log-weights of the guide (`name_edge_log_weight`, `name_observation_log_weight`), and data
+        replicated from the posterior path itself (`name_measured`), where those of `posterior_predictive`
+        are from a new path. Paths and replicated data are drawn for about 200 posterior draws, spread over
+        all chains.
         """
         from arviz_base import from_dict
 
@@ -139,7 +140,11 @@ class Fit:
 
         drawn = self._vector_draws(name, times, _PATH_DRAWS)
         labels = self._coordinates(name, drawn.nodes.shape[-1])
-        paths[name] = groups.vector_array(name, graph, drawn.nodes, drawn, None, labels)
+        # a dataset has one set of labels per axis, so that several graphs need an axis each
+        alone = sum(map(is_vector, self.graphs.values())) == 1
+        axis = {"coordinate": "coordinate" if alone else f"{name}_coordinate"}
+        array = groups.vector_array(name, graph, drawn.nodes, drawn, None, labels)
+        paths[name] = array.rename(axis)
         dim, coords = groups.node_coords(name, graph)
         for label, weights in (("edge", drawn.edge_weights), ("observation", drawn.site_weights)):
             which = {"chain": np.unique(drawn.chain), "draw": np.unique(drawn.draw), **coords}
@@ -148,7 +153,7 @@ class Fit:
             )
         if drawn.grid is not None:
             on_grid = groups.vector_array(name, graph, drawn.grid, drawn, times, labels)
-            paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time"})
+            paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time", **axis})
         for i, (batch, values) in enumerate(zip(graph.observations, drawn.replicated, strict=True)):
             label = name if len(graph.observations) == 1 else f"{name}_{i}"
             seen = groups.at_nodes(coords, batch.nodes)

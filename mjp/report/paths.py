@@ -53,7 +53,8 @@ def of_vectors(fit: "Fit", purpose: str, *kinds: str) -> dict[str, Any]:
 
 def coordinates(fit: "Fit", name: str) -> list[str]:
     """Labels of the coordinates of a vector state."""
-    labels = fit.data["paths"][name].coords["coordinate"].values.tolist()
+    array = fit.data["paths"][name]
+    labels = array.coords[array.dims[-1]].values.tolist()
     if labels == list(range(len(labels))):
         return [name] if len(labels) == 1 else [f"{name}[{i}]" for i in labels]
     return [str(label) for label in labels]
