@@ -12,10 +12,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import numpy
-    import pandas
 
     from mjp.fitting import Fit
-    from mjp.models import Model
+    from mjp.models import Model, Reported
 
 app = typer.Typer(
     help="Markov processes on graphs: fit ready models to real data.",
@@ -24,19 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console, errors = Console(width=None if sys.stdout.isatty() else 160), Console(stderr=True)
-
-# -2 log-likelihood at the maximum that the R package msm reports
-_MSM = {"cav": 3968.798}
-
-# names of the columns that the models' loaders read
-_COLUMNS = {
-    "cav": ("PTNUM", "years", "state"),
-    "cav-misclassified": ("PTNUM", "years", "state"),
-    "psor": ("ptnum", "months", "state"),
-    "earthquakes": ("year", "count"),
-    "anoles": ("species", "ecomorph"),
-    "anoles-symmetric": ("species", "ecomorph"),
-}
 
 _Name = Annotated[str, typer.Argument(help="Name of a ready model; see `mjp models`.", metavar="MODEL")]
 _Data = Annotated[
@@ -87,8 +73,8 @@ def fit(
     console.print(f"{entry.title}: compiling …")
     result = _fit(entry, values, settings, seed, out / "checkpoint" if checkpoint else None)
     good = _tell(result)
-    if data is None and entry.name in _MSM:
-        _tell_maximum(entry.name, values)
+    if data is None and entry.reported is not None:
+        _tell_maximum(entry.reported, values)
     _write(result, entry, out)
     console.print(f"{time.perf_counter() - began:.1f} s in all")
     raise typer.Exit(0 if good else 1)
@@ -111,15 +97,18 @@ def simulate(
     import jax
 
     from mjp.inference import simulate as simulate_graph
+    from mjp.models.simulated import as_table
+    from mjp.processes import is_vector
 
     _precision(False)
     entry = _model(name)
     values = _load(entry, data)
     parameters = _parameters(entry, values, seed, value or [])
     declared = _graph(entry, values, parameters)
-    # the paths between the observations are not needed, so that they get no room
-    draw = jax.jit(lambda key: simulate_graph(declared, key, max_jumps=1))
-    frame = _frame(entry, values, declared, draw(jax.random.key(seed)))
+    # jumps between the observations are not needed, so that they get no room
+    options = {} if is_vector(declared) else {"max_jumps": 1}
+    draw = jax.jit(lambda key: simulate_graph(declared, key, **options))
+    frame = as_table(entry, values, declared, draw(jax.random.key(seed)))
     _save(out, lambda: frame.to_csv(out, index=False))
     table = Table("site", "value", box=None, pad_edge=False)
     for site, number in parameters.items():
@@ -225,14 +214,15 @@ def _tell(result: "Fit") -> bool:
     return verdict.good
 
 
-def _tell_maximum(name: str, values: Any) -> None:
-    """Print -2 log-likelihood at the maximum beside that of the R package msm."""
-    from mjp import models
+def _tell_maximum(reported: "Reported", values: Any) -> None:
+    """Print -2 log-likelihood at the maximum beside what is reported."""
+    from mjp.models import maximise
 
-    module = getattr(models, name)
-    start = [-2.0] * len(module.TRANSITIONS)
-    found = models.maximise(lambda x: module.log_likelihood(x, values), start)
-    console.print(f"\n-2 log-likelihood at its maximum: {-2 * found.value:.3f}; msm reports {_MSM[name]:.3f}")
+    found = maximise(lambda x: reported.log_likelihood(x, values), reported.start)
+    console.print(
+        f"\n-2 log-likelihood at its maximum: {-2 * found.value:.3f}; {reported.source} reports "
+        f"{reported.deviance:.3f}"
+    )
 
 
 def _write(result: "Fit", entry: "Model", out: Path) -> None:
@@ -254,16 +244,17 @@ def _save(path: Path, write: Any) -> None:
 
 
 def _parameters(entry: "Model", values: Any, seed: int, given: list[str]) -> "dict[str, numpy.ndarray]":
-    """A prior draw of the latent sites, with the values given in its place."""
+    """A prior draw of the parameters, with the values given in its place."""
     import jax
     import numpy as np
 
     from mjp.fitting.draws import prior_draws
+    from mjp.fitting.result import INNOVATIONS
     from mjp.numpyro_bridge import latent_sites
 
     sites = latent_sites(entry.model, (values,), {})
     drawn = prior_draws(entry.model, (values,), {}, 1, jax.random.key(seed))
-    parameters = {site: drawn[site][0] for site in sites}
+    parameters = {site: drawn[site][0] for site in sites if not site.endswith(INNOVATIONS)}
     for item in given:
         site, _, text = item.partition("=")
         if site not in parameters:
@@ -285,30 +276,6 @@ def _graph(entry: "Model", values: Any, parameters: dict[str, Any]) -> Any:
     from mjp.numpyro_bridge import graphs_of
 
     return graphs_of(entry.model, (values,), {}, parameters)[entry.graph_site]
-
-
-def _frame(entry: "Model", values: Any, graph: Any, path: Any) -> "pandas.DataFrame":
-    """Simulated data in the columns that the model's loader reads."""
-    import numpy as np
-    import pandas
-
-    [observed], [drawn] = graph.observations, path.observations
-    drawn = np.asarray(drawn)
-    columns = _COLUMNS.get(
-        entry.name, ("subject", "time", "state") if graph.kind == "panel" else ("node", "value")
-    )
-    labels = np.empty(len(path.names.states), dtype=object)
-    labels[:] = path.names.states
-    if graph.kind == "panel":
-        codes = np.array(path.values)
-        codes[observed.nodes] = drawn
-        subject, time_, state = columns
-        names = {"subject": subject, "time": time_, "state": state}
-        return graph.panel.with_states(labels[codes]).to_frame().rename(columns=names)
-    if graph.kind == "chain":
-        return pandas.DataFrame({columns[0]: graph.times, columns[1]: drawn})
-    names = [graph.names[node] for node in observed.nodes]
-    return pandas.DataFrame({columns[0]: names, columns[1]: labels[drawn]})
 
 
 def _in_words(number: Any) -> str:

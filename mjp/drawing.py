@@ -49,21 +49,29 @@ def draw_graph(graph: "Graph", ax: Any = None, max_nodes: int = 200) -> Any:
 
 
 def draw_tree(
-    graph: "Graph", ax: Any = None, paint: Callable[[Any, int, float, float], None] | None = None
+    graph: "Graph",
+    ax: Any = None,
+    paint: Callable[[Any, int, float, float], None] | None = None,
+    branch: Callable[[Any, int, int, np.ndarray], None] | None = None,
 ) -> Any:
     """Draw a tree as a rectangular cladogram with branch lengths.
 
     Args:
         paint: called as paint(axes, node, x, y) to draw each node in place of the default marker.
+        branch: called as branch(axes, parent, node, corners) to draw each branch, with the corners (3, 2) of
+            its path from parent to node.
     """
     x, y, leaves = tree_layout(graph)
     ax = _axes(ax, 8.0, max(2.0, 0.17 * len(leaves) + 0.8))
     parent = graph.parents()
     for node, above in enumerate(parent.tolist()):
-        if above >= 0:
-            ax.plot(
-                [x[above], x[above], x[node]], [y[above], y[node], y[node]], color=MUTED, lw=0.9, zorder=1
-            )
+        if above < 0:
+            continue
+        corners = np.array([[x[above], y[above]], [x[above], y[node]], [x[node], y[node]]])
+        if branch is not None:
+            branch(ax, above, node, corners)
+        else:
+            ax.plot(*corners.T, color=MUTED, lw=0.9, zorder=1)
     colour, seen = _observed_colours(graph), _observed(graph)
     names = graph.names
     for node in range(graph.n_nodes):
@@ -80,7 +88,8 @@ def draw_tree(
     ax.set(yticks=[], xlabel="distance from the root", ylim=(-1, len(leaves)))
     ax.set_xlim(-0.02 * x.max(), 1.02 * x.max())
     ax.spines[["left", "right", "top"]].set_visible(False)
-    _legend(ax, graph)
+    if branch is None:
+        _legend(ax, graph)
     return ax
 
 

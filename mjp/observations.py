@@ -66,12 +66,14 @@ class LinearGaussianObservation:
         if self.matrix.ndim not in (2, 3):
             raise ValueError(f"matrix must have shape (k, d) or (m, k, d), got {self.matrix.shape}")
         k = self.matrix.shape[-2]
-        covariance = jnp.asarray(as_numbers("covariance", covariance), jnp.result_type(float))
+        given = as_numbers("covariance", covariance)
+        # a known covariance is traced too where the observation is declared inside of a transformation
+        self.noiseless = is_concrete(given) and not np.any(np.asarray(given))
+        covariance = jnp.asarray(given, jnp.result_type(float))
         if covariance.ndim < 2:
             covariance = jnp.eye(k) * jnp.broadcast_to(covariance, (k,))
         if covariance.shape[-2:] != (k, k) or covariance.ndim > 3:
             raise ValueError(f"covariance must have shape ({k}, {k}), got {covariance.shape}")
-        self.noiseless = is_concrete(covariance) and not np.any(np.asarray(covariance))
         check_covariance("covariance", covariance, definite=not self.noiseless)
         self.covariance = covariance
         self.offset = jnp.zeros(k) if offset is None else jnp.asarray(as_numbers("offset", offset))

@@ -95,13 +95,13 @@ def test_single_precision(plain_model, tmp_path):
     assert "float32" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["cav", "earthquakes"])
+@pytest.mark.parametrize("name", ["cav", "earthquakes", "sp500", "lynx_hare", "anole-sizes"])
 def test_simulated_data_are_read_back(name, tmp_path):
     file = tmp_path / "data.csv"
     result = run("simulate", name, "--out", file, "--seed", 3)
     assert result.exit_code == 0, result.output
     before = file.read_text()
-    assert MODELS[name].load(file) is not None
+    assert MODELS[name.replace("_", "-")].load(file) is not None
     run("simulate", name, "--out", file, "--seed", 3)
     assert file.read_text() == before
 
@@ -113,7 +113,7 @@ def test_simulate_with_given_values(tmp_path):
     assert len(MODELS["anoles"].load(file).ecomorph) == 82
 
 
-@pytest.mark.parametrize(("name", "suffix"), [("cav", "png"), ("earthquakes", "svg"), ("anoles", "png")])
+@pytest.mark.parametrize(("name", "suffix"), [("cav", "png"), ("lynx_hare", "svg"), ("anole-sizes", "png")])
 def test_graph_is_drawn(name, suffix, tmp_path):
     file = tmp_path / f"graph.{suffix}"
     result = run("graph", name, "--out", file)

@@ -4,9 +4,11 @@ Figures of msm are from the R package msm 1.7, those of phytools from the R pack
 of the Poisson hidden Markov models agree with Zucchini and MacDonald's book.
 """
 
+import json
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,23 @@ from numpyro.handlers import seed, trace
 from numpyro.infer.util import log_density
 
 import mjp
-from mjp.models import MODELS, anoles, cav, earthquakes, get, maximise, psor
+from mjp.models import (
+    MODELS,
+    anole_sizes,
+    anoles,
+    cav,
+    earthquakes,
+    get,
+    lynx_hare,
+    maximise,
+    neuron,
+    nile,
+    psor,
+    sp500,
+)
 from mjp.models.tables import in_words
+from mjp.numpyro_bridge import graphs_of, latent_sites
+from mjp.processes import is_vector
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +86,39 @@ def test_anole_data():
     assert set(graph.leaves) == set(data.ecomorph)
 
 
+def test_nile_data():
+    data = nile.load()
+    assert data.times.tolist() == list(range(1871, 1971))
+    assert (data.values[0], data.values.min(), data.values.sum()) == (1120, 456, 91935)
+
+
+def test_sp500_data():
+    data, whole = sp500.load(), sp500.load(last=None)
+    assert (len(data.values), len(data.days), len(whole.values)) == (750, 751, 5030)
+    assert data.days[-1] == "12/31/2018"
+    assert whole.values.mean() == pytest.approx(0.0, abs=1e-12)
+    table = sp500.table(data, data.values)
+    np.testing.assert_allclose(100 * np.diff(np.log(table["Adj Close"])), data.values, atol=1e-10)
+
+
+def test_lynx_and_hare_data():
+    data = lynx_hare.load()
+    assert data.times.tolist() == list(range(1900, 1921))
+    assert data.values[0].tolist() == [30.0, 4.0]
+
+
+def test_anole_sizes_data():
+    data = anole_sizes.load()
+    assert len(data.log_size) == 82
+    assert set(anole_sizes.wandering(0.02, data).leaves) == set(data.log_size)
+
+
+def test_the_neurons_data_are_what_it_generates():
+    data, again = neuron.load(), neuron.generate(seed=3)
+    np.testing.assert_array_equal(data.times, again.times)
+    np.testing.assert_allclose(data.values, again.values, atol=1e-6)
+
+
 def test_a_users_own_table(tmp_path):
     path = tmp_path / "visits.csv"
     path.write_text("PTNUM,years,state\na,0,1\na,1.5,mild\nb,0,well\nb,2,\n")
@@ -87,6 +137,12 @@ def test_a_users_own_table(tmp_path):
         ),
         (earthquakes.load, "year,count\n1900,3\n1902,4\n", "the years 1900 and 1902 follow each other"),
         (anoles.load, "species,ecomorph\nahli,TG\nahli,TG\n", "the species 'ahli' is named twice"),
+        (anole_sizes.load, "species,SVL\nahli,4\nahli,4\n", "the species 'ahli' is named twice"),
+        (nile.load, "year,flow\n1900,3\n1902,4\n", "the years 1900 and 1902 follow each other"),
+        (nile.load, "year,flow\n1900,3\n1900,4\n", "the year 1900 occurs twice"),
+        (sp500.load, "Date,Adj Close\na,3\nb,0\n", "row 1 has the value 0; expected positive"),
+        (lynx_hare.load, "year,hare_thousands,lynx_thousands\n1,0,1\n", "expected positive numbers of pelts"),
+        (neuron.load, "time,v\n0,1\n", "has no column 'potential'"),
         (anoles.load, "species,ecomorph\nahli,XX\n", r"'XX'; expected one of CG \(crown-giant\)"),
     ],
 )
@@ -105,7 +161,7 @@ def test_every_data_file_is_documented():
     folder = files("mjp.models") / "data"
     text = (folder / "README.md").read_text()
     names = [item.name for item in folder.iterdir() if item.name != "README.md"]
-    assert len(names) == 7
+    assert len(names) == 13
     assert not [name for name in names if f"`{name}`" not in text]
 
 
@@ -151,7 +207,32 @@ def test_anole_likelihood_is_phytools():
     assert max(value(0.99 * best), value(1.01 * best)) < value(best)
 
 
+def test_anole_size_likelihood_is_phytools():
+    reference = json.loads((Path(__file__).parent / "reference" / "phylo_bm.json").read_text())
+    data, found = anole_sizes.load(), reference["bm_mle"]
+    value = anole_sizes.log_likelihood(found["sigma2"], data, found["x0"])
+    assert float(value) == pytest.approx(found["loglik"], rel=1e-8)
+
+
+def test_guides_of_the_ready_models_are_good():
+    data = sp500.load(last=100)
+    found = mjp.evidence(sp500.volatility(0.97, -0.5, 0.25, data), jax.random.key(0), 500)
+    assert float(found.ess) > 50
+    still = sp500.Returns(data.days, np.append(0.0, data.values[1:]))
+    assert np.isfinite(mjp.condition(sp500.volatility(0.97, -0.5, 0.25, still)).log_evidence)
+    pelts = lynx_hare.populations((0.55, 0.026, 0.024, 0.77), jnp.full(2, 0.15), 0.1, lynx_hare.load())
+    assert float(mjp.evidence(pelts, jax.random.key(0), 500).ess) > 150
+
+
 # Maxima
+
+
+def test_nile_maximum_is_that_of_durbin_and_koopman():
+    data = nile.load()
+    best = maximise(lambda x: nile.log_likelihood(x, data), np.array([9.0, 7.0]))
+    np.testing.assert_allclose(np.exp(best.estimate), [15099.0, 1469.1], rtol=1e-3)
+    # with the first level Normal(0, 10^7), as state-space software does for a diffuse one
+    assert best.value == pytest.approx(-641.5855783, abs=1e-6)
 
 
 def test_cav_maximum_is_msms(visits):
@@ -238,11 +319,18 @@ def test_a_model_has_a_finite_density(name, parameters):
     data = entry.load()
     sites, values = parameters(entry.model, data)
     drawn = {key: values[key] for key, site in sites.items() if site["type"] == "sample"}
+    for key, site in latent_sites(entry.model, (data,), {}).items():
+        if key.endswith("/innovations"):
+            drawn[key] = jnp.zeros_like(site["value"])
     assert np.isfinite(jax.jit(lambda x: log_density(entry.model, (data,), {}, x)[0])(drawn))
     coords, dims = entry.settings["coords"], entry.settings["dims"]
     for key, site in sites.items():
         axes = dims.get(key, site.get("infer", {}).get("event_dims", []))
         assert values[key].shape == tuple(len(coords[axis]) for axis in axes)
+
+
+def graphs(entry, data):
+    return graphs_of(entry.model, (data,), {}, {})[entry.graph_site]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +345,7 @@ def test_a_model_draws_its_path(name):
         return sites[entry.graph_site]["value"], sites[entry.graph_site + "/log_likelihood"]["fn"].log_factor
 
     states, value = jax.jit(draw)(jax.random.key(1))
-    assert states.min() == 0
+    assert np.isfinite(states).all() if is_vector(graphs(entry, data)) else states.min() == 0
     assert np.isfinite(value).all()
 
 
@@ -277,6 +365,7 @@ def test_stationary_law():
 
 
 def test_an_unknown_model_is_refused():
+    assert get("lynx_hare") is get("lynx-hare")
     with pytest.raises(
         ValueError, match="there is no model 'cavv'; the models are cav, cav-misclassified, psor"
     ):

@@ -20,6 +20,7 @@ from mjp.report.occupancy import occupancy
 from mjp.report.page import _make
 from mjp.report.parts import listed
 from mjp.report.prevalence import extended, follow_up, prevalence, states_at
+from mjp.report.vectors import shown_coordinates
 
 matplotlib.use("agg")
 TRUE = {("well", "ill"): 0.3, ("ill", "well"): 0.2, ("well", "dead"): 0.05, ("ill", "dead"): 0.25}
@@ -326,3 +327,78 @@ def test_environment_names_versions():
     [table] = environment(SimpleNamespace(samples={"q": np.zeros(3)}))
     assert "numpyro" in table.rows[1][1]
     assert "float64" in table.rows[3][1]
+
+
+def drifting(y):
+    """A chain of two coordinates that is guided, and a tree whose traits are seen exactly."""
+    speed = numpyro.sample("speed", dist.LogNormal(0.0, 0.5))
+    turn = mjp.Diffusion(lambda t, x: speed * jnp.stack([x[1], -jnp.sin(x[0])]), jnp.full(2, 0.3), dim=2)
+    g = mjp.chain(turn, np.arange(5.0), initial=dist.Normal(jnp.zeros(2), 1.0).to_event(1), steps=2)
+    g.observe_each(lambda x: dist.Normal(x[0], 0.5), y)
+    g.observe(2, lambda x: dist.Poisson(jnp.exp(x[1])), 3)
+    mjp.sample("pendulum", g)
+    trait = mjp.LinearDiffusion(jnp.zeros((2, 2)), dispersion=speed * jnp.eye(2))
+    tree = mjp.tree("((a:1,b:1):0.5,c:1.5);", trait, initial=dist.Normal(jnp.zeros(2), 1.0).to_event(1))
+    tree.observe_each(mjp.Exactly(), {"a": [0.1, 1.0], "b": [0.5, 2.0], "c": None})
+    mjp.sample("traits", tree)
+
+
+@pytest.fixture(scope="module")
+def vector_fit():
+    rng = np.random.default_rng(4)
+    draws = {"speed": np.exp(0.1 * rng.normal(size=(2, 30)))}
+    draws["pendulum/innovations"] = rng.normal(size=(2, 30, 2 + 4 * 2 * 2))
+    coords = {"pendulum_coordinate": ["angle", "velocity"]}
+    data = np.array([0.1, 0.8, np.nan, 0.2, -0.5])
+    return made_fit(drifting, data, coords=coords, **draws)
+
+
+@pytest.fixture(scope="module")
+def vector_page(vector_fit, tmp_path_factory):
+    file = vector_fit.report(tmp_path_factory.mktemp("report") / "page.html")
+    return Page(file.read_text(encoding="utf-8"))
+
+
+def test_vector_states_have_sections_of_their_own(vector_page):
+    assert {"paths", "phase", "traits", "guide"} <= set(vector_page.text)
+    assert not {"tree", "series", "occupancy"} & set(vector_page.text)
+    assert "not a process on finitely many states" in vector_page.text["absent"]
+    assert "it could not be made" not in vector_page.text["absent"]
+    fitted = vector_page.text["fitted"]
+    assert "Diffusion of 2 coordinates; a chain of 5 times" in fitted
+    assert "2 steps per edge by the Euler–Maruyama scheme; the discretisation is part of the model" in fitted
+    assert "LinearDiffusion of 2 coordinates; a tree with 3 tips" in fitted
+    assert "guided: paths follow" in fitted
+    assert "exact: the path is integrated out" in fitted
+
+
+def test_data_of_vector_states(vector_fit):
+    paths = vector_fit.data["paths"]
+    assert paths["pendulum_on_grid"].coords["pendulum_coordinate"].values.tolist() == ["angle", "velocity"]
+    np.testing.assert_allclose(paths["pendulum_on_grid"][:, :, ::2], paths["pendulum"])
+    assert paths["pendulum_0_measured"].shape == (2, 30, 5)
+    at_tips = paths["traits"].sel(traits_node=["a", "b"])
+    expected = np.array([[0.1, 1.0], [0.5, 2.0]])
+    np.testing.assert_allclose(at_tips, np.broadcast_to(expected, at_tips.shape), rtol=1e-9)
+
+
+def test_quality_of_a_guide_is_told(vector_page):
+    text = vector_page.text["guide"]
+    assert "Of 1000 paths drawn by the guide" in text
+    assert "time 1" in text
+    assert "Where the guide is worst" in text
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "expected"),
+    [
+        (mjp.Exactly(), [0, 1]),
+        (lambda x: dist.Normal(x[1], 0.1), [1]),
+        (lambda x: dist.Normal(2 * x, 0.1).to_event(1), [None, None]),
+        (lambda x: dist.Normal(x[::-1], jnp.exp(x[0])).to_event(1), [1, 0]),
+        (mjp.LinearGaussianObservation([[1.0, 1.0], [0.0, 1.0]], 0.1), [None, 1]),
+        (lambda x: dist.Cauchy(x[0], 1.0), [None]),
+    ],
+)
+def test_observations_in_the_unit_of_a_coordinate(likelihood, expected):
+    assert shown_coordinates(likelihood, 2) == expected

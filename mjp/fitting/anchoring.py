@@ -23,6 +23,7 @@ class AnchoredModel:
 
     def __init__(self, model: Callable, anchors: dict[str, Any]):
         self.model, self.anchors = model, anchors
+        self.__wrapped__ = model
         self.__qualname__ = self.__name__ = getattr(model, "__qualname__", type(model).__name__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

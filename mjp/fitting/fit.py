@@ -48,7 +48,8 @@ def fit(
         progress: show a bar per chain.
         checkpoint: a directory in which the run is stored as it goes; a killed run that is started
             again with the same arguments goes on where it was, and ends with the same draws.
-        coords, dims: labels for the axes of vector-valued sites, as in ArviZ.
+        coords, dims: labels for the axes of vector-valued sites, as in ArviZ; `coords[name + "_coordinate"]`
+            names the coordinates of a path of vectors, `coords[name + "_event_0"]` what is observed of it.
 
     Raises:
         ValueError: numbers that are not positive, a checkpoint of another run, data that are

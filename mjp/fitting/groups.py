@@ -112,6 +112,15 @@ def observed_codes(observed: Any, states: tuple) -> np.ndarray:
     return np.asarray(codes)
 
 
+def observed_numbers(observed: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Observed values (n, ...) of vector states as floats, NaN where missing."""
+    values = observed.values
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        missing = np.full(shape[1:], np.nan)
+        values = [missing if is_missing(v) else np.reshape(v, shape[1:]) for v in values]
+    return np.asarray(values, dtype=float).reshape(shape)
+
+
 def reshape_draws(values: np.ndarray, paths: "PathDraws | VectorPathDraws") -> np.ndarray:
     """Split the leading axis of selected draws into chain and draw."""
     chains = len(np.unique(paths.chain))
@@ -143,7 +152,12 @@ def path_array(
 
 
 def vector_array(
-    name: str, graph: Graph, values: np.ndarray, paths: "VectorPathDraws", times: np.ndarray | None
+    name: str,
+    graph: Graph,
+    values: np.ndarray,
+    paths: "VectorPathDraws",
+    times: np.ndarray | None,
+    coordinates: list,
 ) -> "xarray.DataArray":
     """Posterior paths of vector states as a DataArray: at the nodes, or (with `times`) on a grid."""
     import xarray
@@ -158,7 +172,7 @@ def vector_array(
             dim, labels = component_dim(graph)
             dims, coords = [*dims, dim], {**coords, dim: labels}
         dims, coords = [*dims, "time"], {**coords, "time": times}
-    dims, coords = [*dims, "coordinate"], {**coords, "coordinate": np.arange(values.shape[-1])}
+    dims, coords = [*dims, "coordinate"], {**coords, "coordinate": coordinates}
     return xarray.DataArray(reshape_draws(values, paths), dims=dims, coords=coords, name=name)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PATH_DRAWS = 200  # posterior draws for which paths and replicated data are kept in `data`
 _GRID = 61
+_VECTOR_GRID = 401  # at most; enough for a smooth picture of a path
 INNOVATIONS = "/innovations"
 
 
@@ -62,13 +63,17 @@ class Fit:
         """The posterior as an ArviZ-schema DataTree.
 
         Groups: posterior, sample_stats, log_likelihood, prior, posterior_predictive, observed_data, and
-        `paths` with the states at the nodes (`name`) and on a grid of times (`name_on_grid`). Paths and
-        replicated data are drawn for about 200 posterior draws, spread over all chains.
+        `paths` with the states at the nodes (`name`) and on a grid of times (`name_on_grid`). Vector states
+        have a last axis `coordinate`, or `name_coordinate` where several graphs have some. For them there are
+        also log-weights of the guide (`name_edge_log_weight`, `name_observation_log_weight`), and data
+        replicated from the posterior path itself (`name_measured`), where those of `posterior_predictive`
+        are from a new path. Paths and replicated data are drawn for about 200 posterior draws, spread over
+        all chains.
         """
         from arviz_base import from_dict
 
         tree: dict[str, dict[str, Any]] = {
-            "posterior": self._shown,
+            "posterior": self.shown,
             "sample_stats": groups.sample_stats(self.statistics),
         }
         dims = groups.site_dims(self.model, self.args, self.kwargs) | self.dims
@@ -83,7 +88,7 @@ class Fit:
         key = jax.random.key(self.settings["seed"] + 1)
         prior = prior_draws(self.model, self.args, self.kwargs, 500, key)
         tree["prior"] = {name: value[None] for name, value in prior.items()}
-        sites = {name: d for name, d in dims.items() if name in self._shown or name in terms}
+        sites = {name: d for name, d in dims.items() if name in self.shown or name in terms}
         result: Any = from_dict(tree, dims=sites, coords=coords)
         import xarray
 
@@ -134,7 +139,12 @@ class Fit:
         import xarray
 
         drawn = self._vector_draws(name, times, _PATH_DRAWS)
-        paths[name] = groups.vector_array(name, graph, drawn.nodes, drawn, None)
+        labels = self._coordinates(name, drawn.nodes.shape[-1])
+        # a dataset has one set of labels per axis, so that several graphs need an axis each
+        alone = sum(map(is_vector, self.graphs.values())) == 1
+        axis = {"coordinate": "coordinate" if alone else f"{name}_coordinate"}
+        array = groups.vector_array(name, graph, drawn.nodes, drawn, None, labels)
+        paths[name] = array.rename(axis)
         dim, coords = groups.node_coords(name, graph)
         for label, weights in (("edge", drawn.edge_weights), ("observation", drawn.site_weights)):
             which = {"chain": np.unique(drawn.chain), "draw": np.unique(drawn.draw), **coords}
@@ -142,8 +152,8 @@ class Fit:
                 groups.reshape_draws(weights, drawn), dims=["chain", "draw", dim], coords=which
             )
         if drawn.grid is not None:
-            on_grid = groups.vector_array(name, graph, drawn.grid, drawn, times)
-            paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time"})
+            on_grid = groups.vector_array(name, graph, drawn.grid, drawn, times, labels)
+            paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time", **axis})
         for i, (batch, values) in enumerate(zip(graph.observations, drawn.replicated, strict=True)):
             label = name if len(graph.observations) == 1 else f"{name}_{i}"
             seen = groups.at_nodes(coords, batch.nodes)
@@ -154,7 +164,13 @@ class Fit:
                 dims=["chain", "draw", dim, *event],
                 coords={**which, **seen},
             )
-            data = groups.observed_codes(batch, ()).reshape(values.shape[1:])
+            # on an axis of its own, since a dataset has the same labels for all arrays along one axis
+            paths[f"{label}_measured"] = xarray.DataArray(
+                groups.reshape_draws(drawn.measured[i], drawn),
+                dims=["chain", "draw", f"{label}_observation", *event],
+                coords=which,
+            )
+            data = groups.observed_numbers(batch, values.shape[1:])
             observed[label] = xarray.DataArray(data, dims=[dim, *event], coords=seen)
 
     def paths(self, name: str, times: Any = None, draws: int = _PATH_DRAWS) -> "xarray.DataArray":
@@ -176,7 +192,8 @@ class Fit:
             found = self._vector_draws(name, grid, draws)
             values = found.nodes if grid is None else found.grid
             assert values is not None
-            return groups.vector_array(name, self.graphs[name], values, found, grid)
+            labels = self._coordinates(name, values.shape[-1])
+            return groups.vector_array(name, self.graphs[name], values, found, grid, labels)
         drawn = self._draws(name, grid, draws)
         values = drawn.nodes if grid is None else drawn.grid
         assert values is not None
@@ -200,8 +217,8 @@ class Fit:
         from arviz_base import from_dict
 
         dims = groups.site_dims(self.model, self.args, self.kwargs) | self.dims
-        dims = {name: d for name, d in dims.items() if name in self._shown}
-        tree = {"posterior": self._shown, "sample_stats": groups.sample_stats(self.statistics)}
+        dims = {name: d for name, d in dims.items() if name in self.shown}
+        tree = {"posterior": self.shown, "sample_stats": groups.sample_stats(self.statistics)}
         return from_dict(tree, dims=dims, coords=self.coords)
 
     @cached_property
@@ -256,7 +273,7 @@ class Fit:
         return {name: self.samples[name] for name in names}
 
     @cached_property
-    def _shown(self) -> dict[str, np.ndarray]:
+    def shown(self) -> dict[str, np.ndarray]:
         """Draws of all sites but innovations."""
         return {name: value for name, value in self.samples.items() if not name.endswith(INNOVATIONS)}
 
@@ -267,11 +284,23 @@ class Fit:
     def _grid(self, graph: Graph) -> np.ndarray | None:
         if graph.kind not in ("chain", "panel"):
             return None
-        times, process = node_times(graph), graph.edges[0].process
+        times = node_times(graph)
+        process: Any = graph.edges[0].process
         if isinstance(process, SparseMarkovJump):
             return None  # there are no paths between its nodes
-        in_steps = isinstance(process, MarkovChain)
-        return np.unique(times) if in_steps else np.linspace(times.min(), times.max(), _GRID)
+        if isinstance(process, MarkovChain) or (is_vector(graph) and not process.continuous):
+            return np.unique(times)
+        if not is_vector(graph):
+            return np.linspace(times.min(), times.max(), _GRID)
+        times = np.unique(times)  # and as many times between two nodes as there are steps, or room
+        edges = len(times) - 1
+        points = edges * max(1, min(graph.edges[0].steps or 1, _VECTOR_GRID // edges)) + 1
+        return np.interp(np.linspace(0, edges, points), np.arange(edges + 1), times)
+
+    def _coordinates(self, name: str, dim: int) -> list:
+        """Labels of the coordinates of a vector state: those given as `coords[name + "_coordinate"]`."""
+        labels = list(self.coords.get(f"{name}_coordinate", ()))
+        return labels if len(labels) == dim else list(range(dim))
 
     def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:
         key = jax.random.key(self.settings["seed"] + 2)

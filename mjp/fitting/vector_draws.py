@@ -11,6 +11,7 @@ from jax import lax
 
 from mjp.fitting.draws import choose_draws
 from mjp.inference import simulate
+from mjp.inference.simulate import observations_of
 from mjp.numpyro_bridge import conditioned_graphs
 
 
@@ -22,7 +23,8 @@ class VectorPathDraws:
         chain, draw: (n,) which posterior draws.
         nodes: (n, n_nodes, d) states at the nodes.
         grid: (n, m, d) or (n, n_series, m, d) states at the times asked for; or None.
-        replicated: simulated observations, one array (n, ...) per batch of observations.
+        replicated: simulated observations of new paths, one array (n, ...) per batch of observations.
+        measured: simulated observations of the posterior paths themselves, likewise.
         edge_weights, site_weights: (n, n_nodes) log-weights of the edge above each node, and of its
             observations; zero where the guide is exact.
     """
@@ -32,6 +34,7 @@ class VectorPathDraws:
     nodes: np.ndarray
     grid: np.ndarray | None
     replicated: tuple[np.ndarray, ...]
+    measured: tuple[np.ndarray, ...]
     edge_weights: np.ndarray
     site_weights: np.ndarray
 
@@ -55,16 +58,17 @@ def draw_vector_paths(
 
     def one(x: tuple[Any, jax.Array]) -> tuple[Any, ...]:
         parameters, key = x
-        path_key, data_key = jax.random.split(key)
+        path_key, data_key, again_key = jax.random.split(key, 3)
         found = conditioned_graphs(model, args, kwargs, parameters, path_key)[name]
         path: Any = found.trajectory
         replicated = simulate(found.graph, data_key).observations
+        measured = observations_of(found.graph, path.values, again_key)
         on_grid = None if times is None else path.at(times)
         edges, sites = found.guided.weights_by_edge(path)  # type: ignore[attr-defined]
-        return path.values, on_grid, replicated, edges, sites
+        return path.values, on_grid, replicated, measured, edges, sites
 
     run = jax.jit(lambda p, k: lax.map(one, (p, k)))
-    nodes, grid, replicated, edges, sites = jax.tree.map(
+    nodes, grid, replicated, measured, edges, sites = jax.tree.map(
         np.asarray, run(parameters, jax.random.split(key, len(chain)))
     )
-    return VectorPathDraws(chain, draw, nodes, grid, replicated, edges, sites)
+    return VectorPathDraws(chain, draw, nodes, grid, replicated, measured, edges, sites)

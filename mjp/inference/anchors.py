@@ -1,5 +1,6 @@
 """Anchors: the states at which a Gaussian graph is linearised; they depend on θ and y, never on z."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +11,7 @@ from jax import Array
 
 from mjp._small_matrices import solve_positive, times
 from mjp.inference.gaussian_graph import GaussianGraph, Kind
-from mjp.inference.gaussian_sites import Observed, node_potentials
+from mjp.inference.gaussian_sites import GaussianSite, Observed, node_potentials
 from mjp.inference.gaussian_sweeps import follow
 from mjp.inference.schedule import topological_depth
 from mjp.processes.gaussian import Interval
@@ -38,7 +39,9 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     """Anchors on every edge at the state that the next observation suggests.
 
     The next observed node of an edge is its child, or the nearest one below. Coordinates that it does
-    not show, and edges above no observation, take the mean of the root.
+    not show, and edges above no observation, take the mean of the root. Likelihoods that are not Gaussian
+    suggest a state by Newton steps, shortened where the likelihood would fall: a step from a flat or a steep
+    part of it goes far beyond its maximum.
     """
     layout = graph.layout
     root = (
@@ -48,20 +51,45 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     )
     prior = root[layout.component]
     suggested, ridge = prior, 1e-6 * jnp.eye(layout.dim)
-    # nonlinear likelihoods suggest a state by repeated expansion
-    for _ in range(1 if all(observed.site.exact for observed in sites) else 3):
+    variance = jnp.maximum(jnp.mean(jnp.sum(graph.root_factor**2, axis=-1)), 1.0)
+
+    def penalised(states: Array) -> Array:
+        """Log-likelihoods (n,), less a little far from the prior: a likelihood may have no maximum."""
+        total = -0.005 * jnp.sum((states - prior) ** 2, axis=-1) / variance
+        for observed in sites:
+            total = total.at[observed.nodes].add(observed.site.log_likelihood(states[observed.nodes]))
+        return jnp.where(jnp.isfinite(total), total, -jnp.inf)
+
+    curved = [observed for observed in sites if not isinstance(observed.site, GaussianSite)]
+
+    linear = all(observed.site.exact for observed in sites)
+    n_steps = 1 if linear else 6 if curved else 3
+
+    def step(suggested: Array, _: None) -> tuple[Array, None]:
         potential = node_potentials(sites, suggested, layout.n_nodes, prior.dtype)
         # in units of what is seen, unseen coordinates stay where they are
         size = jnp.trace(potential.precision, axis1=-2, axis2=-1)
         weak = jnp.where(size > 0, size, 1.0)[:, None, None] * ridge
         right = potential.linear + times(weak, prior)
-        suggested = solve_positive(potential.precision + weak, right)
+        new = solve_positive(potential.precision + weak, right)
+        return (_best_along(suggested, new, penalised) if curved else new), None
+
+    # likelihoods that are not linear in the state suggest one by repeated expansion
+    suggested, _ = jax.lax.scan(step, suggested, None, length=n_steps)
     nodes = suggested[_next_observed(layout.parent, sites)]
     steps = [
         jnp.broadcast_to(nodes[kind.ends.children][:, None], (*kind.times.shape, layout.dim))
         for kind in graph.kinds
     ]
     return Anchors(nodes, steps)
+
+
+def _best_along(old: Array, new: Array, log_likelihood: Callable[[Array], Array]) -> Array:
+    """At every node (n, d) the most likely of some states on the way from an old one to a new one."""
+    shares = jnp.append(3.0 ** -jnp.arange(16.0), 0.0)
+    way = old + shares[:, None, None] * jnp.where(jnp.isfinite(new), new - old, 0.0)
+    best = jnp.argmax(jax.lax.map(log_likelihood, way), axis=0)
+    return jnp.take_along_axis(way, best[None, :, None], axis=0)[0]
 
 
 def _next_observed(parent: np.ndarray, sites: list[Observed]) -> np.ndarray:

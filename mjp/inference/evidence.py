@@ -42,7 +42,11 @@ def evidence(graph: Graph, key: Array, particles: int) -> Evidence:
     """
     if particles < 2:
         raise ValueError(f"particles must be at least 2, got {particles}")
-    guided = condition(graph)
+    return estimate(condition(graph), key, particles)
+
+
+def estimate(guided: Guided, key: Array, particles: int) -> Evidence:
+    """The evidence of a graph that is conditioned already; see `evidence`."""
     zero = jnp.zeros_like(guided.log_evidence)
     if guided.exact:
         return Evidence(guided.log_evidence, zero, zero + particles, np.full(zero.shape, -np.inf))

@@ -1,5 +1,6 @@
 """Observations of vector states: Gaussian potentials at the nodes, and the exact likelihoods beside them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -112,6 +113,31 @@ def _masked_factor(covariance: Array, seen: Array) -> tuple[Array, Array]:
     return lower, -log_determinant(lower) - 0.5 * jnp.sum(seen, axis=-1) * jnp.log(2 * jnp.pi)
 
 
+class SpreadSite(eqx.Module):
+    """y ~ N(h(x), R(x)) where the spread tells of the state too: its second-order expansion at the anchor."""
+
+    gaussian: GaussianSite
+    exact: bool = eqx.field(static=True, default=False, init=False)
+
+    def potential(self, anchors: Array) -> Canonical:
+        def one(anchor: Array, value: Array) -> Canonical:
+            site = eqx.tree_at(lambda s: s.values, self.gaussian, value[None])
+            return expanded(lambda x: site.log_likelihood(x[None])[0], anchor)
+
+        return jax.vmap(one)(anchors, self.gaussian.values)
+
+    def log_likelihood(self, states: Array) -> Array:
+        return self.gaussian.log_likelihood(states)
+
+
+def expanded(log_density: Callable[[Array], Array], anchor: Array) -> Canonical:
+    """Second-order expansion of a log-density at an anchor (d,), curvature made positive."""
+    height, slope = jax.value_and_grad(log_density)(anchor)
+    precision = positive_part(-jax.hessian(log_density)(anchor))
+    linear = slope + times(precision, anchor)
+    return Canonical(height - dot(0.5 * (linear + slope), anchor), linear, precision)
+
+
 class LaplaceSite(eqx.Module):
     """Any other likelihood: its second-order expansion at the anchor, curvature made positive."""
 
@@ -121,11 +147,7 @@ class LaplaceSite(eqx.Module):
 
     def potential(self, anchors: Array) -> Canonical:
         def one(anchor: Array, value: Array) -> Canonical:
-            log_density = lambda x: self._log_density(x, value)
-            height, slope = jax.value_and_grad(log_density)(anchor)
-            precision = positive_part(-jax.hessian(log_density)(anchor))
-            linear = slope + times(precision, anchor)
-            return Canonical(height - dot(0.5 * (linear + slope), anchor), linear, precision)
+            return expanded(lambda x: self._log_density(x, value), anchor)
 
         return jax.vmap(one)(anchors, self.values)
 
@@ -227,8 +249,10 @@ def _site(graph: Graph, observed: Observations, dim: int) -> Any:
     if isinstance(_independent(law), dist.Normal | dist.MultivariateNormal):
         moments = LikelihoodMoments(likelihood)
         mean, covariance = dependence(lambda x: moments(x, None), state)
-        exact = worst(mean) <= Dependence.AFFINE and worst(covariance) == Dependence.NONE
-        return GaussianSite(moments, None, None, values.reshape(m, -1), exact)
+        constant = worst(covariance) == Dependence.NONE
+        exact = worst(mean) <= Dependence.AFFINE and constant
+        site = GaussianSite(moments, None, None, values.reshape(m, -1), exact)
+        return site if constant else SpreadSite(site)
     return LaplaceSite(likelihood, values)
 
 

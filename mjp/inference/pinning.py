@@ -135,7 +135,7 @@ def _pins(graph: Graph, dim: int) -> list[Pins]:
         likelihood: Any = observed.likelihood
         if not is_exact_observation(likelihood):
             continue
-        look = jnp.eye(dim) if isinstance(likelihood, Exactly) else likelihood.matrix
+        look: Any = np.eye(dim) if isinstance(likelihood, Exactly) else likelihood.matrix
         if look.ndim != 2 or look.shape[1] != dim:
             raise ValueError(f"matrix of an exact observation must have shape (k, {dim}), got {look.shape}")
         array = _numbers(graph, observed, len(look))
@@ -151,12 +151,16 @@ def _pins(graph: Graph, dim: int) -> list[Pins]:
             keep = np.flatnonzero(~missing.all(axis=1))
         if len(keep):
             offset = 0.0 if isinstance(likelihood, Exactly) else likelihood.offset
-            found.append(Pins(np.asarray(observed.nodes)[keep], look, array[keep] - offset))
+            values = jnp.asarray(array[keep], jnp.result_type(float)) - offset
+            found.append(Pins(np.asarray(observed.nodes)[keep], look, values))
     return found
 
 
-def _numbers(graph: Graph, observed: Observations, k: int) -> Array:
-    """Values (m, k) of exact observations; None becomes NaN."""
+def _numbers(graph: Graph, observed: Observations, k: int) -> Any:
+    """Values (m, k) of exact observations; None becomes NaN.
+
+    Known values stay in NumPy, so that missing ones are left out under transformations too.
+    """
     values = observed.values
     if isinstance(values, np.ndarray) and values.dtype == object:
         values = [np.full(k, np.nan) if v is None else v for v in values]
@@ -166,8 +170,9 @@ def _numbers(graph: Graph, observed: Observations, k: int) -> Array:
             raise ValueError(
                 f"values: an exact observation must hold {k} numbers, got another size at {node}"
             )
-        return jnp.stack([jnp.asarray(v, jnp.result_type(float)).reshape(k) for v in values])
-    array = jnp.asarray(values, jnp.result_type(float))
+        numbers = np if all(map(is_concrete, values)) else jnp
+        values = numbers.stack([numbers.reshape(v, (k,)) for v in values])
+    array: Any = np.asarray(values, float) if is_concrete(values) else values
     if array.size != len(observed.nodes) * k:
         raise ValueError(f"values: an exact observation must hold {k} numbers, got shape {array.shape[1:]}")
     return array.reshape(-1, k)
@@ -208,6 +213,8 @@ def _cut(batch: Edges, n: int) -> tuple[list[Edges], Edges, int]:
 def _check_reach(graph: Graph, process: Pinned, last: Edges) -> None:
     """Whether the noise of a step reaches all that is observed, and does so in the same way everywhere."""
     at = Interval(last.starts[0], last.durations[0], {k: v[0] for k, v in last.covariates.items()})
+    if not is_concrete(process.look):
+        return
     null = jnp.asarray(_null_space(np.asarray(process.look)))
     spread = lambda x: process.law(x, at)[1]
     inside = jax.ShapeDtypeStruct((null.shape[1],), jnp.result_type(float))

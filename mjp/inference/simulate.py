@@ -29,13 +29,18 @@ def simulate(graph: Graph, key: Array, **options: Any) -> Trajectory:
     """
     path_key, observation_key = jax.random.split(key)
     trajectory, _ = condition(graph, observed=False, **options).sample(path_key)
-    keys = jax.random.split(observation_key, max(len(graph.observations), 1))
-    values = tuple(
-        _observe(observed, trajectory.values[observed.nodes], k)
-        for observed, k in zip(graph.observations, keys, strict=False)
-    )
+    values = observations_of(graph, trajectory.values, observation_key)
     return eqx.tree_at(
         lambda t: t.observations, trajectory, values, is_leaf=lambda leaf: isinstance(leaf, tuple)
+    )
+
+
+def observations_of(graph: Graph, states: Array, key: Array) -> tuple[Array, ...]:
+    """Draw observations of states (n_nodes, ...), one array per batch of observations."""
+    keys = jax.random.split(key, max(len(graph.observations), 1))
+    return tuple(
+        _observe(observed, states[observed.nodes], k)
+        for observed, k in zip(graph.observations, keys, strict=False)
     )
 
 

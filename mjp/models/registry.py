@@ -1,10 +1,26 @@
 """The ready models by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from mjp.models import anoles, cav, earthquakes, psor
+from mjp.models import anole_sizes, anoles, cav, earthquakes, lynx_hare, neuron, nile, psor, sp500
+
+
+class Reported(NamedTuple):
+    """A maximum of the likelihood that other software, or a book, reports for the package's data.
+
+    Attributes:
+        source: who reports it.
+        deviance: -2 times the log-likelihood there.
+        log_likelihood: from unconstrained parameters (n,) and the data to the log-likelihood.
+        start: (n,) parameters to start a search from.
+    """
+
+    source: str
+    deviance: float
+    log_likelihood: Callable[[Any, Any], Any]
+    start: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -20,6 +36,11 @@ class Model:
         description: what is modelled, in a paragraph.
         reference: the source of data and model.
         settings: arguments of `mjp.fit`, with the labels of the sites' axes.
+        columns: names of the columns that `load` reads: subject, time and state of a panel; the times of a
+            chain, or the nodes of a tree, and then what is observed.
+        table: from the data and simulated observations (n, ...) to the columns of a table that `load` reads,
+            where these are not the observations themselves.
+        reported: a maximum of the likelihood to compare with.
     """
 
     name: str
@@ -30,6 +51,9 @@ class Model:
     description: str
     reference: str
     settings: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    table: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    reported: Reported | None = None
 
 
 def _settings(coords: dict | None = None, dims: dict | None = None) -> dict[str, Any]:
@@ -55,6 +79,8 @@ _ENTRIES = (
         ),
         reference=_CAV,
         settings=_settings(cav.COORDS),
+        columns=("PTNUM", "years", "state"),
+        reported=Reported("msm", 3968.798, cav.log_likelihood, (-2.0,) * len(cav.TRANSITIONS)),
     ),
     Model(
         name="cav-misclassified",
@@ -68,6 +94,7 @@ _ENTRIES = (
         ),
         reference=_CAV,
         settings=_settings(cav.COORDS_MISCLASSIFIED),
+        columns=("PTNUM", "years", "state"),
     ),
     Model(
         name="psor",
@@ -81,6 +108,7 @@ _ENTRIES = (
         ),
         reference="Gladman and Farewell (1999), J. Rheumatol. 26(11):2409-2413; data of the R package msm",
         settings=_settings(psor.COORDS),
+        columns=("ptnum", "months", "state"),
     ),
     Model(
         name="earthquakes",
@@ -94,6 +122,7 @@ _ENTRIES = (
         ),
         reference="Zucchini, MacDonald and Langrock (2016), Hidden Markov Models for Time Series, 2nd ed.",
         settings=_settings(earthquakes.coords(), {"rate": ["regime"]}),
+        columns=("year", "count"),
     ),
     Model(
         name="anoles",
@@ -107,6 +136,7 @@ _ENTRIES = (
         ),
         reference=_ANOLES,
         settings=_settings(),
+        columns=("species", "ecomorph"),
     ),
     Model(
         name="anoles-symmetric",
@@ -120,6 +150,93 @@ _ENTRIES = (
         ),
         reference=_ANOLES,
         settings=_settings(anoles.COORDS, {"rate": ["pair"]}),
+        columns=("species", "ecomorph"),
+    ),
+    Model(
+        name="nile",
+        title="Yearly flow of the Nile",
+        model=nile.local_level,
+        load=nile.load,
+        graph_site="level",
+        description=(
+            "100 yearly flows of the Nile at Aswan: a level that takes one normal step per year, and flows "
+            "that deviate from it. The level is integrated out exactly."
+        ),
+        reference="Durbin and Koopman (2012), Time Series Analysis by State Space Methods, 2nd ed.",
+        settings=_settings(),
+        columns=nile.COLUMNS,
+        reported=Reported("a diffuse Kalman filter", 1283.171, nile.log_likelihood, (9.0, 7.0)),
+    ),
+    Model(
+        name="sp500",
+        title="Volatility of the S&P 500 index",
+        model=sp500.stochastic_volatility,
+        load=sp500.load,
+        graph_site="log_variance",
+        description=(
+            "750 daily returns of the index to the end of 2018, whose log-variance is an autoregression that "
+            "nobody sees."
+        ),
+        reference="Kim, Shephard and Chib (1998), Rev. Econ. Stud. 65(3):361-393; data of the package arch",
+        settings=_settings(),
+        columns=(sp500.DAY, sp500.CLOSE),
+        table=sp500.table,
+    ),
+    Model(
+        name="lynx-hare",
+        title="Lynx and hare around Hudson Bay",
+        model=lynx_hare.predation_cycle,
+        load=lynx_hare.load,
+        graph_site="log_numbers",
+        description=(
+            "Pelts of hare and lynx in 21 years, log-normal around the numbers of a Lotka-Volterra diffusion "
+            "with noise in proportion to the numbers, stepped ten times per year."
+        ),
+        reference="Carpenter (2018), Lotka-Volterra model in Stan; pelts of the Hudson's Bay Company",
+        settings=_settings(lynx_hare.COORDS),
+        columns=lynx_hare.COLUMNS,
+    ),
+    Model(
+        name="anole-sizes",
+        title="Body sizes of anole lizards, Brownian motion",
+        model=anole_sizes.brownian,
+        load=anole_sizes.load,
+        graph_site="log_size",
+        description=(
+            "Log body lengths of 82 lizard species at the tips of a dated tree, evolved by a Brownian motion "
+            "along its branches, which is integrated out exactly."
+        ),
+        reference=_ANOLES,
+        settings=_settings(),
+        columns=anole_sizes.COLUMNS,
+    ),
+    Model(
+        name="anole-sizes-optimum",
+        title="Body sizes of anole lizards, drawn to an optimum",
+        model=anole_sizes.ornstein_uhlenbeck,
+        load=anole_sizes.load,
+        graph_site="log_size",
+        description=(
+            "The same sizes, evolved by an Ornstein-Uhlenbeck process that has reached its stationary law at "
+            "the root."
+        ),
+        reference=_ANOLES,
+        settings=_settings(),
+        columns=anole_sizes.COLUMNS,
+    ),
+    Model(
+        name="neuron",
+        title="A noisy neuron seen through its potential",
+        model=neuron.firing,
+        load=neuron.load,
+        graph_site="neuron",
+        description=(
+            "100 simulated records of the membrane potential of a FitzHugh-Nagumo neuron with noise, whose "
+            "recovery is never seen; five steps between two records."
+        ),
+        reference="simulated; model of FitzHugh (1961), Biophysical Journal 1(6):445-466",
+        settings=_settings(neuron.COORDS),
+        columns=neuron.COLUMNS,
     ),
 )
 
@@ -127,8 +244,12 @@ MODELS: dict[str, Model] = {entry.name: entry for entry in _ENTRIES}
 
 
 def get(name: str) -> Model:
-    """The model of this name; raises ValueError, with the list of names, if there is none."""
+    """The model of this name, written with hyphens or underscores.
+
+    Raises:
+        ValueError: there is none; the message lists the names.
+    """
     try:
-        return MODELS[name]
+        return MODELS[name.replace("_", "-")]
     except KeyError:
         raise ValueError(f"there is no model {name!r}; the models are {', '.join(MODELS)}") from None

@@ -11,8 +11,10 @@ import numpy as np
 
 from mjp.graph import Graph
 from mjp.on_grid import node_times
+from mjp.processes import is_vector
 from mjp.report.parts import Paragraph, Part, Table
 from mjp.report.paths import process_of
+from mjp.report.vectors import process_in_words, vector_rows
 
 if TYPE_CHECKING:
     from mjp.fitting import Fit
@@ -20,13 +22,16 @@ if TYPE_CHECKING:
 
 def section(fit: "Fit") -> list[Part]:
     """Model, data and run."""
-    doc = inspect.getdoc(fit.model) if inspect.isfunction(fit.model) else None
+    model = inspect.unwrap(fit.model)
+    doc = inspect.getdoc(model) if inspect.isfunction(model) else None
     parts: list[Part] = [Paragraph(doc.strip().splitlines()[0])] if doc else []
     s = fit.settings
     n = sum(int(np.prod(values.shape[2:])) for values in fit.parameters.values())
     rows = [["model", s["model"]], ["parameters", f"{n} ({', '.join(fit.parameters)})"]]
     for name, graph in fit.graphs.items():
         rows.append([f"path {name!r}", _graph_in_words(graph)])
+        if graph.edges and is_vector(graph):
+            rows += vector_rows(fit, name, graph)
     if not fit.graphs:
         rows.append(["paths", "none; the model declares no graph"])
     rows += [
@@ -43,7 +48,7 @@ def section(fit: "Fit") -> list[Part]:
 
 def _graph_in_words(graph: Graph) -> str:
     process = process_of(graph)
-    text = type(process).__name__
+    text = process_in_words(graph) if graph.edges and is_vector(graph) else type(process).__name__
     if (states := getattr(process, "states", None)) is not None:
         words = ", ".join(map(str, states[:8])) + (", …" if len(states) > 8 else "")
         text += f" on {len(states)} states ({words})"

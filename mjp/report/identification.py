@@ -94,6 +94,8 @@ def scaled_draws(fit: "Fit") -> tuple[list[str], list[str], np.ndarray, np.ndarr
     """
     names, scales, columns = [], [], ([], [])
     for site, found in latent_sites(fit.model, fit.args, fit.kwargs).items():
+        if site not in fit.parameters:
+            continue  # innovations of a guided path
         scale, transform = _scale(found["fn"].support)
         labels = _labels(site, fit.data["posterior"][site])
         names += labels

@@ -44,7 +44,7 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # large Pareto k are told in words below
         result: Any = arviz.loo(
-            from_dict({"posterior": fit.samples, "log_likelihood": {name: values}}), pointwise=True
+            from_dict({"posterior": fit.shown, "log_likelihood": {name: values}}), pointwise=True
         )
     k = np.asarray(result.pareto_k).reshape(-1)
     good = float(result.good_k)

@@ -28,14 +28,14 @@ def section(fit: "Fit") -> list[Part]:
     for name, graph in fit.graphs.items():
         parts += _transitions(fit, name, graph)
         parts += _graph(fit, name, graph)
-    return parts
+    return parts or [Paragraph("The tree is drawn below, with what is known of its nodes.", "note")]
 
 
 def _graph(fit: "Fit", name: str, graph: Graph) -> list[Part]:
     import matplotlib.pyplot as plt
 
     if graph.kind == "tree":
-        return []  # drawn with the states' probabilities in a section of its own
+        return []  # drawn with what is known of its nodes in a section of its own
     if graph.kind == "graph" and graph.n_nodes > _NODES:
         return [Paragraph(f"The graph of {name} has {graph.n_nodes} nodes, too many to draw.", "note")]
     ax = draw_graph(graph, max_nodes=_NODES)
@@ -50,7 +50,7 @@ def _transitions(fit: "Fit", name: str, graph: Graph) -> list[Part]:
     process = process_of(graph)
     states = getattr(process, "states", None)
     if states is None:
-        return [Paragraph(f"{name} is not a process on finitely many states: no diagram.", "note")]
+        return []  # states that are vectors have no transition diagram
     if len(states) > 12:
         return [Paragraph(f"{name} has {len(states)} states, too many for a diagram.", "note")]
     median = np.median(transition_values(fit, name), axis=0)

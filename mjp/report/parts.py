@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mjp.fitting import Fit
 
 INTERVAL = (0.055, 0.945)  # ends of the 89% intervals that ArviZ's tables show
+HALF = (0.25, 0.75)  # ends of the 50% intervals
 
 
 class Missing(Exception):

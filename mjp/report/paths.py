@@ -7,6 +7,7 @@ import numpy as np
 from mjp.drawing import possible_transitions
 from mjp.graph import Graph
 from mjp.observations import Exactly, Misclassified, is_missing
+from mjp.processes import is_vector
 from mjp.report.parts import Missing, Paragraph, Part
 
 MOST_STATES = 20
@@ -28,7 +29,7 @@ def of_kind(fit: "Fit", purpose: str, *kinds: str) -> tuple[dict[str, Any], list
     for name, graph in graphs.items():
         states = getattr(process_of(graph), "states", None) if graph.edges else None
         if states is None:
-            notes.append(f"{name} is not a process on finitely many states")
+            notes.append(f"{name} is not a process on finitely many states, which this section is for")
         elif len(states) > MOST_STATES:
             notes.append(f"{name} has {len(states)} states, too many to show")
         else:
@@ -36,6 +37,27 @@ def of_kind(fit: "Fit", purpose: str, *kinds: str) -> tuple[dict[str, Any], list
     if not shown:
         raise Missing("; ".join(notes))
     return shown, [Paragraph(f"{note}.", "note") for note in notes]
+
+
+def of_vectors(fit: "Fit", purpose: str, *kinds: str) -> dict[str, Any]:
+    """The graphs of these kinds whose states are vectors.
+
+    Raises:
+        Missing: there is none; `purpose` says what the section is for.
+    """
+    graphs = {name: g for name, g in fit.graphs.items() if g.kind in kinds and g.edges and is_vector(g)}
+    if not graphs:
+        raise Missing(purpose)
+    return graphs
+
+
+def coordinates(fit: "Fit", name: str) -> list[str]:
+    """Labels of the coordinates of a vector state."""
+    array = fit.data["paths"][name]
+    labels = array.coords[array.dims[-1]].values.tolist()
+    if labels == list(range(len(labels))):
+        return [name] if len(labels) == 1 else [f"{name}[{i}]" for i in labels]
+    return [str(label) for label in labels]
 
 
 def process_of(graph: Graph) -> Any:

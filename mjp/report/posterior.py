@@ -60,7 +60,7 @@ def _row(values: Any) -> list[str]:
 
 def _alike(fit: "Fit", names: list[str]) -> list[list[str]]:
     """Sites grouped so that intervals of one group can be read on one axis."""
-    span = {name: float(np.ptp(fit.samples[name])) for name in names}
+    span = {name: float(np.ptp(fit.shown[name])) for name in names}
     groups: list[list[str]] = []
     for name in sorted(names, key=span.__getitem__):
         if groups and span[name] < 5 * span[groups[-1][0]]:
@@ -102,7 +102,7 @@ def _plot(
         collection = getattr(arviz, function)(fit.data, var_names=names, backend="matplotlib", **options)
     figure = collection.viz["figure"].item()
     try:
-        entries = sum(int(np.prod(fit.samples[name].shape[2:])) for name in names)
+        entries = sum(int(np.prod(fit.shown[name].shape[2:])) for name in names)
         figure.set_layout_engine("constrained")
         figure.set_size_inches(10.0, 0.9 + row * -(-entries // columns))
         return picture(figure, f"{function.removeprefix('plot_')} of {', '.join(names)}", caption)
@@ -113,8 +113,8 @@ def _plot(
 def _fitting_names(fit: "Fit", among: list[str] | None = None) -> tuple[list[str], list[str]]:
     """Sites that fit into a picture together, and those that do not."""
     names, left_out, panels = [], [], 0
-    for name in among or list(fit.samples):
-        values = fit.samples[name]
+    for name in among or list(fit.shown):
+        values = fit.shown[name]
         size = int(np.prod(values.shape[2:]))
         moving = bool((np.ptp(values.reshape(-1, size), axis=0) > 0).all())
         if panels + size > _MOST or not moving:

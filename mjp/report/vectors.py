@@ -1,0 +1,83 @@
+"""Graphs with vector states in words, and which of their observations are in the unit of a coordinate."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mjp.fitting.result import INNOVATIONS
+from mjp.graph import Graph
+from mjp.observations import Exactly, LinearGaussianObservation
+from mjp.processes import Diffusion, LinearDiffusion, LinearGaussian, StateSpace
+
+if TYPE_CHECKING:
+    from mjp.fitting import Fit
+
+_SCHEMES = {"euler": "the Euler–Maruyama scheme", "local linearisation": "local linearisation"}
+
+
+def process_in_words(graph: Graph) -> str:
+    """The processes of a graph with vector states, such as `Diffusion of 2 coordinates`."""
+    names = list(dict.fromkeys(type(edges.process).__name__ for edges in graph.edges))
+    process: Any = graph.edges[0].process
+    unit = "coordinate" if process.dim == 1 else "coordinates"
+    return f"{' and '.join(names)} of {process.dim} {unit}"
+
+
+def vector_rows(fit: "Fit", name: str, graph: Graph) -> list[list[str]]:
+    """How the process moves, and how it is conditioned."""
+    moves = list(dict.fromkeys(_steps(edges) for edges in graph.edges))
+    if is_guided(fit, name):
+        how = (
+            "guided: paths follow from innovations that are sampled with the parameters, and their weights "
+            "make the posterior exact for the process as it is stepped"
+        )
+    else:
+        how = "exact: the path is integrated out, and drawn afterwards"
+    return [[f"steps of {name!r}", "; ".join(moves)], [f"conditioning of {name!r}", how]]
+
+
+def is_guided(fit: "Fit", name: str) -> bool:
+    """Whether the path is sampled through its innovations, and not integrated out."""
+    return f"{name}{INNOVATIONS}" in fit.samples
+
+
+def _steps(edges: Any) -> str:
+    process = edges.process
+    n = edges.steps or 1
+    per_edge = f"{n} step{'s' if n > 1 else ''} per edge"
+    if isinstance(process, Diffusion):
+        return f"{per_edge} by {_SCHEMES[process.scheme]}; the discretisation is part of the model"
+    if isinstance(process, LinearDiffusion):
+        return "exact transitions of a linear diffusion, without discretisation"
+    if isinstance(process, LinearGaussian):
+        return "one linear-Gaussian step per edge"
+    if isinstance(process, StateSpace):
+        kind = "linear-Gaussian" if process.linear else "nonlinear Gaussian"
+        return f"one {kind} step per edge"
+    return per_edge
+
+
+def shown_coordinates(likelihood: Any, dim: int) -> list[int | None]:
+    """For each entry of an observation the coordinate that it is a noisy record of, or None.
+
+    An entry records a coordinate if its mean is that coordinate, whatever the state.
+    """
+    if isinstance(likelihood, Exactly):
+        return list(range(dim))
+    states = np.random.default_rng(0).normal(size=(4, dim))
+    if isinstance(likelihood, LinearGaussianObservation):
+        if likelihood.matrix.ndim != 2:
+            return [None] * likelihood.matrix.shape[1]
+        means = states @ np.asarray(likelihood.matrix).T + np.asarray(likelihood.offset)
+    else:
+        try:
+            means = np.asarray(jax.vmap(lambda x: jnp.atleast_1d(likelihood(x).mean))(jnp.asarray(states)))
+        except NotImplementedError:  # a law without a mean
+            return [None] * int(np.prod(likelihood(jnp.asarray(states[0])).shape()))
+    found: list[int | None] = []
+    for column in means.reshape(len(states), -1).T:
+        same = [i for i in range(dim) if np.allclose(column, states[:, i], rtol=1e-5)]
+        found.append(same[0] if same else None)
+    return found
