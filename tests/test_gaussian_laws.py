@@ -148,7 +148,7 @@ def test_law_2_for_a_nonlinear_chain_with_counts():
     for auxiliary in ("guided mean", "observations"):
         found, error, share = estimate(graph, auxiliary=auxiliary)
         assert abs(found - truth) < 4 * error
-        assert share > (0.2 if auxiliary == "guided mean" else 0.02)
+        assert share > 0.02
 
 
 def test_law_2_on_a_tree():

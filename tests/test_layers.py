@@ -32,6 +32,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
         ),
     ),
     ("inference", ("mjp.inference",)),
+    ("kernels", ("mjp.inference.kernels",)),
     ("numpyro_bridge", ("mjp.numpyro_bridge",)),
     ("fitting", ("mjp.fitting",)),
     ("report", ("mjp.report",)),
@@ -44,8 +45,13 @@ ORDER = [layer for layer, _ in LAYERS]
 # line are written as a user would write them; everything below names the module it needs.
 MAY_IMPORT_THE_WHOLE = {"models", "cli"}
 
-# A fit hands itself to the report on request (`fit.report(path)`); nothing else looks upwards.
-UPWARDS = {("mjp.fitting.result", "mjp.report.write_report")}
+# A fit hands itself to the report on request (`fit.report(path)`), and `mjp.inference` offers the kernels under
+# its own name; nothing else looks upwards.
+UPWARDS = {
+    ("mjp.fitting.result", "mjp.report.write_report"),
+    ("mjp.inference", "mjp.inference.kernels.CrankNicolson"),
+    ("mjp.inference", "mjp.inference.kernels.InfiniteHMC"),
+}
 
 # The messengers (sample, plate, factor, handlers, scan) are the one part of NumPyro that makes a
 # function behave differently by where it is called from, so one module deals with them.
@@ -132,7 +138,7 @@ def numpyro_faults(layer: str, module: str) -> str | None:
     if any(within(module, m) for m in MESSENGERS) or not any(within(module, m) for m in submodules):
         allowed = layer in MAY_IMPORT_MESSENGERS
         return None if allowed else "and only numpyro_bridge and models may reach NumPyro's messengers"
-    allowed = height >= ORDER.index("numpyro_bridge")
+    allowed = height >= ORDER.index("kernels")
     return None if allowed else f"and {layer} is independent of NumPyro's samplers"
 
 

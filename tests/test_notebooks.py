@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-FEW_DRAWS = "DRAWS = 40\nWARMUP = 20\nCHAINS = 2"
+FEW_DRAWS = "DRAWS = 40\nWARMUP = 60\nCHAINS = 2"
 
 
 def pictures(notebook) -> int:

@@ -69,5 +69,9 @@ def _tail_shape(log_weights: np.ndarray) -> np.ndarray:
     from arviz_stats.base.array import array_stats
 
     flat = log_weights.reshape(len(log_weights), -1)
-    shapes = [float(array_stats.psislw(column, axis=-1)[1]) for column in flat.T]
+    # weights that are all the same have no tail
+    shapes = [
+        float(array_stats.psislw(column, axis=-1)[1]) if np.ptp(column) > 1e-12 else -np.inf
+        for column in flat.T
+    ]
     return np.asarray(shapes).reshape(log_weights.shape[1:])
