@@ -119,8 +119,11 @@ AUXILIARIES = {
 }
 
 
+MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("damped", "observations", "own")]
+
+
 @pytest.mark.parametrize("dispersion", ["constant", "of the state"])
-@pytest.mark.parametrize("name", AUXILIARIES)
+@pytest.mark.parametrize("name", ["guided mean", "own, in time", *MORE])
 def test_law_2_for_a_double_well(name, dispersion):
     sigma = (lambda x: 0.7 + 0.0 * x) if dispersion == "constant" else (lambda x: 0.5 + 0.3 / (1 + x**2))
     options = {"damping": 0.5} if name == "damped" else {}

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+FULL_COMPILATION = True  # long chains, whose run time repays it
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -9,7 +9,14 @@ from mjp.inference.condition import condition as condition
 from mjp.inference.evidence import Evidence as Evidence
 from mjp.inference.evidence import evidence as evidence
 from mjp.inference.identifiability import identifiability as identifiability
-from mjp.inference.kernels import CrankNicolson as CrankNicolson
-from mjp.inference.kernels import InfiniteHMC as InfiniteHMC
 from mjp.inference.rules import is_exact_family as is_exact_family
 from mjp.inference.simulate import simulate as simulate
+
+
+def __getattr__(name: str) -> object:
+    """The kernels, which stand above this package and are imported when they are asked for."""
+    if name not in ("CrankNicolson", "InfiniteHMC"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mjp.inference import kernels
+
+    return getattr(kernels, name)

@@ -49,7 +49,10 @@ def condition(graph: Graph, **options: Any) -> Guided:
         graph: a declared graph.
         options: for graphs of finite states, `max_jumps`: the buffer for jumps (real and virtual) on an
             edge in continuous time; by default it follows from the rates when they are known, and is
-            32 inside a compiled function.
+            32 inside a compiled function. For vector states, `auxiliary`: where the guide is linearised,
+            "guided mean" (default, `iterations` times, each step shortened by `damping` in (0, 1]),
+            "observations" (at the state that the next observation suggests) or "prior mean"; or a linear
+            process that stands for those of the edges; or the `anchors` of an earlier result.
 
     Raises:
         ValueError: a graph without edges or roots, or data that are impossible under the model, when its
