@@ -12,7 +12,7 @@ from mjp.inference.gaussian_graph import GaussianGraph
 from mjp.inference.potentials.canonical import Canonical, gain_of, pull_back
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.schedule import Levels
-from mjp.inference.segments import Segments, take
+from mjp.inference.segments import rows
 
 
 def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Canonical:
@@ -30,22 +30,22 @@ def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Cano
     n_chunks, width = levels.children.shape[:2]
     first = levels.leaves
     if n_chunks == 0:
-        return _rows(own, levels.row_of_node)
-    kernels = _rows(edges, of_node[levels.edges])  # (C, W, 2, ...)
+        return rows(own, levels.row_of_node)
+    kernels = rows(edges, of_node[levels.edges])  # (C, W, 2, ...)
     inner = jax.tree.map(lambda leaf: leaf[first:-1].reshape(n_chunks, width, *leaf.shape[1:]), own)
     offsets = first + width * np.arange(n_chunks, dtype=np.int32)
 
-    def step(rows: Canonical, x: Any) -> tuple[Canonical, None]:
+    def step(below: Canonical, x: Any) -> tuple[Canonical, None]:
         children, kernel, site, offset = x
-        child = jax.tree.map(lambda leaf: leaf.at[children].get(mode="promise_in_bounds"), rows)
+        child = jax.tree.map(lambda leaf: leaf.at[children].get(mode="promise_in_bounds"), below)
         pulled = pull_back(child, gain_of(child, kernel.factor), kernel.matrix, kernel.offset)
         both = jax.tree.map(lambda leaf: leaf[:, 0] + leaf[:, 1], pulled)
         fused = both.fuse(site)
         write = lambda all_rows, new: lax.dynamic_update_slice_in_dim(all_rows, new, offset, axis=0)
-        return jax.tree.map(write, rows, fused), None
+        return jax.tree.map(write, below, fused), None
 
-    rows, _ = lax.scan(step, own, (levels.children, kernels, inner, offsets))
-    return _rows(rows, levels.row_of_node)
+    pulled, _ = lax.scan(step, own, (levels.children, kernels, inner, offsets))
+    return rows(pulled, levels.row_of_node)
 
 
 def forward(
@@ -70,7 +70,7 @@ def forward(
     for kind, tree in zip(graph.kinds, inputs, strict=True):
         inside = (edge_of_row >= offset) & (edge_of_row < offset + kind.n_edges)
         members.append(inside)
-        own.append(_rows(tree, np.where(inside, edge_of_row - offset, 0)))
+        own.append(rows(tree, np.where(inside, edge_of_row - offset, 0)))
         offset += kind.n_edges
     is_root = np.zeros(n_rows, dtype=bool)
     is_root[levels.roots] = True
@@ -103,18 +103,18 @@ def forward(
         offsets = first + width * np.arange(n_chunks, dtype=np.int32)
         chunks = jax.tree.map(chunked, (levels.parent, is_root, start, own, members))
         states, inner = lax.scan(step, states, (offsets, *chunks), reverse=True)
-    leaf_rows = lambda tree: jax.tree.map(lambda leaf: leaf[:first], tree)
-    moved, outer = block(states[levels.parent[:first]], leaf_rows(own), leaf_rows(members))
+    at_leaves = lambda tree: jax.tree.map(lambda leaf: leaf[:first], tree)
+    moved, outer = block(states[levels.parent[:first]], at_leaves(own), at_leaves(members))
     moved = jnp.where(is_root[:first, None], start[:first], moved)
-    rows = jnp.concatenate([moved, states[first:]])
+    by_row = jnp.concatenate([moved, states[first:]])
     befores = []
     for i, kind in enumerate(graph.kinds):
         parts = [outer[i]]
         if inner is not None:
             parts.append(inner[i].reshape(-1, *inner[i].shape[2:]))
         row_of_edge = levels.row_of_node[kind.ends.children]
-        befores.append(_rows(jnp.concatenate(parts), row_of_edge))
-    return _rows(rows, levels.row_of_node), befores
+        befores.append(rows(jnp.concatenate(parts), row_of_edge))
+    return rows(by_row, levels.row_of_node), befores
 
 
 def with_identity(edges: LinearSteps) -> LinearSteps:
@@ -138,14 +138,4 @@ def _with_unit(sites: Canonical, nodes: np.ndarray) -> Canonical:
     padded = jax.tree.map(
         lambda leaf: jnp.concatenate([leaf, jnp.zeros((1, *leaf.shape[1:]), leaf.dtype)]), sites
     )
-    return _rows(padded, nodes)
-
-
-def _rows(tree: Any, index: np.ndarray) -> Any:
-    """Rows of arrays at static positions of any shape."""
-
-    def pick(leaf: Array) -> Array:
-        found = take(jnp.asarray(leaf), Segments(np.asarray(index).reshape(-1), leaf.shape[0]))
-        return found.reshape(*np.shape(index), *leaf.shape[1:])
-
-    return jax.tree.map(pick, tree)
+    return rows(padded, nodes)

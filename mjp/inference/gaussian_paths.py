@@ -11,7 +11,7 @@ from jax import Array, lax
 from mjp.inference.gaussian_graph import GaussianGraph
 from mjp.inference.potentials.canonical import Canonical, gain_of, pull_back
 from mjp.inference.rules.gaussian import LinearSteps
-from mjp.inference.segments import Segments, take
+from mjp.inference.segments import Segments, rows, take
 
 
 def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Canonical:
@@ -26,11 +26,11 @@ def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Cano
     """
     paths = graph.layout.paths
     assert paths is not None
-    by_position = _at_positions(sites, paths.nodes, unit=0.0)
+    by_position = _at_positions(sites, paths.nodes)
     shared = edges.matrix.shape[0] == 1 and graph.kinds[0].n_edges > 1
     index = graph.layout.edge_of_node[paths.nodes[1:]]
     real = index < graph.kinds[0].n_edges
-    steps = None if shared else _rows(edges, np.where(real, index, 0))
+    steps = None if shared else rows(edges, np.where(real, index, 0))
     ragged = not np.all(real)
 
     def step(child: Canonical, x: Any) -> tuple[Canonical, Canonical]:
@@ -80,7 +80,7 @@ def forward(
     index = graph.layout.edge_of_node[paths.nodes[1:]]
     real = index < kind.n_edges
     ragged, single = not np.all(real), n_paths == 1
-    arranged = _rows(inputs, np.where(real, index, 0))  # (L, S, n, ...)
+    arranged = rows(inputs, np.where(real, index, 0))  # (L, S, n, ...)
     arranged = jax.tree.map(
         lambda leaf: jnp.moveaxis(leaf, 2, 1).reshape(length * n, n_paths, *leaf.shape[3:]), arranged
     )
@@ -108,13 +108,13 @@ def forward(
     return values, take(by_edge, Segments(where, length * n_paths))
 
 
-def _at_positions(tree: Any, nodes: np.ndarray, unit: float) -> Any:
-    """Arrays by node (n, ...) as arrays by position (L + 1, S, ...), `unit` beyond the end of a path."""
+def _at_positions(tree: Any, nodes: np.ndarray) -> Any:
+    """Arrays by node (n, ...) as arrays by position (L + 1, S, ...), zero beyond the end of a path."""
 
     def arrange(leaf: Array) -> Array:
         if np.array_equal(nodes.reshape(-1), np.arange(leaf.shape[0])):
             return leaf.reshape(*nodes.shape, *leaf.shape[1:])
-        padded = jnp.concatenate([leaf, jnp.full((1, *leaf.shape[1:]), unit, leaf.dtype)])
+        padded = jnp.concatenate([leaf, jnp.zeros((1, *leaf.shape[1:]), leaf.dtype)])
         found = take(padded, Segments(nodes.reshape(-1), leaf.shape[0] + 1))
         return found.reshape(*nodes.shape, *leaf.shape[1:])
 
@@ -128,16 +128,6 @@ def _at_nodes(tree: Any, nodes: np.ndarray, n_nodes: int) -> Any:
     where[flat[::-1]] = np.arange(len(flat))[::-1]
     segments = Segments(where[:n_nodes], len(flat))
     return jax.tree.map(lambda leaf: take(leaf.reshape(-1, *leaf.shape[2:]), segments), tree)
-
-
-def _rows(tree: Any, index: np.ndarray) -> Any:
-    """Rows of arrays (E, ...) at static positions (L, S)."""
-
-    def pick(leaf: Array) -> Array:
-        found = take(leaf, Segments(index.reshape(-1), leaf.shape[0]))
-        return found.reshape(*index.shape, *leaf.shape[1:])
-
-    return jax.tree.map(pick, tree)
 
 
 def _squeeze(tree: Any, single: bool) -> Any:

@@ -1,6 +1,7 @@
 """Sums over static segments, and gathers whose derivative is such a sum, without scatter."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -60,6 +61,18 @@ def segment_sum(values: Array, segments: Segments) -> Array:
 def take(table: Array, segments: Segments) -> Array:
     """Rows table[index], (n, ...), of a table (m, ...); its derivative is a segment sum."""
     return table if segments.trivial else _take(table, segments)
+
+
+def rows(tree: Any, index: np.ndarray) -> Any:
+    """Rows of all arrays (m, ...) of a pytree at static positions of any shape."""
+    index = np.asarray(index)
+
+    def pick(leaf: Any) -> Array:
+        table = jnp.asarray(leaf)
+        found = take(table, Segments(index.reshape(-1), table.shape[0]))
+        return found.reshape(*index.shape, *table.shape[1:])
+
+    return jax.tree.map(pick, tree)
 
 
 def _sum(values: Array, segments: Segments) -> Array:
