@@ -42,8 +42,7 @@ class CountPath(eqx.Module):
         time = jnp.asarray(time)
         if time.ndim > 1:
             raise ValueError(f"times must be one-dimensional, got shape {time.shape}")
-        last = _last_before(self.times, jnp.atleast_1d(time))
-        values = jnp.take_along_axis(self.values, last[..., None], axis=-2)
+        values = _read(self.times, self.values, jnp.atleast_1d(time))
         return values if time.ndim else values[..., 0, :]
 
     @property
@@ -96,30 +95,44 @@ class CountPaths(eqx.Module):
         """The path over consecutive pieces that carry the same network."""
         process = self.processes[self.kinds[chosen[0]]]
         which = np.asarray(chosen)
-        size = self.times.shape[-1]
-        flat = lambda array: array.reshape(*array.shape[:-2], len(chosen) * size)
-        reactions = flat(self.reactions[..., which, :])
-        start, end = self.starts[..., which[0]], (self.starts + self.durations)[..., which[-1]]
-        times = flat(self.starts[..., which, None] + self.times[..., which, :])
-        times = jnp.minimum(times, end[..., None])
-        if len(chosen) > 1:
-            # the padding of each piece moves behind all events
-            order = jnp.argsort(reactions < 0, axis=-1, stable=True)
-            reactions = jnp.take_along_axis(reactions, order, axis=-1)
-            times = jnp.take_along_axis(times, order, axis=-1)
-            times = jnp.where(reactions < 0, end[..., None], times)
-        change = jnp.asarray(np.concatenate([process.stoichiometry, np.zeros_like(process.stoichiometry[:1])]))
-        first = self.before[..., which[0], :]
-        added = jnp.cumsum(change[reactions], axis=-2, dtype=first.dtype)
-        first_time = jnp.broadcast_to(start, times.shape[:-1])[..., None]
-        return CountPath(
-            jnp.concatenate([first_time, times], axis=-1),
-            jnp.concatenate([first[..., None, :], first[..., None, :] + added], axis=-2),
-            reactions,
-            jnp.broadcast_to(end, times.shape[:-1]),
-            process.reactions,
-            process.species,
+        times, values, reactions, end = _join(
+            process.stoichiometry,
+            self.starts[which],
+            (self.starts + self.durations)[which[-1]],
+            self.before[..., which[0], :],
+            self.times[..., which, :],
+            self.reactions[..., which, :],
         )
+        return CountPath(times, values, reactions, end, process.reactions, process.species)
+
+
+@jax.jit  # called outside compiled functions, operations would compile one by one
+def _join(
+    stoichiometry: Array, starts: Array, end: Array, first: Array, times: Array, reactions: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Times, values, reactions and end of the path over pieces in a row, as `CountPath` has them.
+
+    Args:
+        stoichiometry: (L, d); starts: (m,) of the pieces; end: of the last one.
+        first: (..., d) counts at the start of the first piece. times, reactions: (..., m, B).
+    """
+    shape = (*times.shape[:-2], times.shape[-2] * times.shape[-1])
+    several = times.shape[-2] > 1
+    times = jnp.minimum((starts[:, None] + times).reshape(shape), end)
+    reactions = reactions.reshape(shape)
+    if several:
+        # the padding of each piece moves behind all events
+        order = jnp.argsort(reactions < 0, axis=-1, stable=True)
+        reactions = jnp.take_along_axis(reactions, order, axis=-1)
+        times = jnp.where(reactions < 0, end, jnp.take_along_axis(times, order, axis=-1))
+    change = jnp.concatenate([stoichiometry, jnp.zeros_like(stoichiometry[:1])])  # the last row is padding's
+    counts = first[..., None, :] + jnp.cumsum(change[reactions], axis=-2, dtype=first.dtype)
+    return (
+        jnp.concatenate([jnp.broadcast_to(starts[0], (*shape[:-1], 1)), times], axis=-1),
+        jnp.concatenate([first[..., None, :], counts], axis=-2),
+        reactions,
+        jnp.broadcast_to(end, shape[:-1]),
+    )
 
 
 class CountTrajectory(Trajectory):
@@ -177,8 +190,9 @@ class CountTrajectory(Trajectory):
             series.append(stored.joined([p for node in nodes for p in stored.into(node, graph.n_nodes)]))
         if graph.n_series is None:
             return series[0]
-        axes = CountPath(-2, -3, -2, -1, series[0].names, series[0].species)  # type: ignore[arg-type]
-        return jax.tree.map(lambda axis, *arrays: jnp.stack(arrays, axis=axis), axes, *series)
+        axes = {"times": -2, "values": -3, "reactions": -2, "end": -1}
+        stacked = {n: jnp.stack([getattr(p, n) for p in series], axis) for n, axis in axes.items()}
+        return CountPath(**stacked, names=series[0].names, species=series[0].species)
 
     def at(self, times: Any) -> Array:
         """Counts at given times (m,) of a chain, or at one.
@@ -208,8 +222,10 @@ class CountTrajectory(Trajectory):
         return self.paths
 
 
-def _last_before(times: Array, grid: Array) -> Array:
-    """Position of the last of sorted times (..., n) at or before each grid time (m,), (..., m)."""
-    find = lambda row: jnp.searchsorted(row, grid, side="right") - 1
-    found = jax.vmap(find)(times.reshape(-1, times.shape[-1]))
-    return jnp.maximum(found, 0).reshape(*times.shape[:-1], grid.shape[0])
+@jax.jit
+def _read(times: Array, values: Array, grid: Array) -> Array:
+    """Values (..., n, d) at the last of sorted times (..., n) at or before each grid time (m,)."""
+    find = lambda row: jnp.maximum(jnp.searchsorted(row, grid, side="right") - 1, 0)
+    last = jax.vmap(find)(times.reshape(-1, times.shape[-1]))
+    last = last.reshape(*times.shape[:-1], grid.shape[0])
+    return jnp.take_along_axis(values, last[..., None], axis=-2)

@@ -75,9 +75,7 @@ def layout_of(graph: Graph) -> Layout:
     depth, _ = topological_depth(above)
     levels = _levels(depth[child], kinds, len(processes))
     starts, durations = join(columns["start"]), join(columns["length"])
-    return Layout(
-        tuple(processes), kinds, Pieces(parent, child), starts, durations, piece, levels, n_nodes
-    )
+    return Layout(tuple(processes), kinds, Pieces(parent, child), starts, durations, piece, levels, n_nodes)
 
 
 def _split(edges: Edges, breaks: tuple[float, ...], n_nodes: int) -> dict[str, Any]:

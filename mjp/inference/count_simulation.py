@@ -143,10 +143,15 @@ def _without_replicates(trajectory: CountTrajectory) -> CountTrajectory:
             stored.durations,
             *map(first, (stored.before, stored.times, stored.reactions, stored.n_events)),
         )
-    t = trajectory
-    observed = tuple(map(first, t.observations))
-    counters = map(first, (t.overflow, t.invalid, t.unfinished))
-    return CountTrajectory(first(t.values), observed, stored, *counters, t.names)
+    return CountTrajectory(
+        values=first(trajectory.values),
+        observations=tuple(map(first, trajectory.observations)),
+        paths=stored,
+        overflow=first(trajectory.overflow),
+        invalid=first(trajectory.invalid),
+        unfinished=first(trajectory.unfinished),
+        names=trajectory.names,
+    )
 
 
 def _draw_roots(graph: Graph, process: ReactionNetwork, key: Array, n: int) -> tuple[Array, np.ndarray]:

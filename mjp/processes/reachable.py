@@ -50,7 +50,9 @@ def reachable_states(
             able = np.flatnonzero(np.all(frontier >= needs, axis=1) & bool(np.any(adds)))
             reached = frontier[able] + adds
             inside = np.all(reached <= upper, axis=1) & (reached.sum(axis=1) <= total)
-            for i, state, ok in zip(able.tolist(), map(tuple, reached.tolist()), inside.tolist(), strict=True):
+            for i, state, ok in zip(
+                able.tolist(), map(tuple, reached.tolist()), inside.tolist(), strict=True
+            ):
                 if ok and state not in seen:
                     seen[state] = len(seen)
                     fresh.append(state)

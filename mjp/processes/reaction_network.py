@@ -87,7 +87,8 @@ class ReactionNetwork(Process):
         self.breaks = tuple(check_times("breaks", breaks).tolist()) if np.size(breaks) else ()
         self.reactants = tuple(tuple(int(v) for v in row) for row in needs)
         self.change = tuple(
-            tuple(int(b) - int(a) for a, b in zip(x, y, strict=True)) for x, y in zip(needs, gives, strict=True)
+            tuple(int(b) - int(a) for a, b in zip(x, y, strict=True))
+            for x, y in zip(needs, gives, strict=True)
         )
         texts = [_text(species, x, y) for x, y in zip(needs, gives, strict=True)]
         for i, text in enumerate(texts):
