@@ -1,4 +1,4 @@
-"""Malformed reaction networks are refused, in words that name the reaction, the value and what was expected."""
+"""Malformed reaction networks are refused, in words that name reaction, value and expectation."""
 
 import re
 
@@ -164,7 +164,7 @@ SIMULATED = {
     ),
     "negative count": (
         drawn("2 X -> 0", lambda x: x["X"], [5], replicates=3),
-        r"the propensity of '2 X -> 0' must be zero where its reactants are not there, got 1 in the state X=1",
+        r"the propensity of '2 X -> 0' must be zero where its reactants are not there, got 1 in the state X",
     ),
     "catalyst that is absent": (
         drawn("E + X -> E", lambda x: x["X"], [0, 3]),

@@ -1,5 +1,6 @@
 """Graphs of reaction networks as levels of edges that are simulated side by side."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -111,7 +112,7 @@ def _levels(depth: np.ndarray, kinds: np.ndarray, n_kinds: int) -> tuple[Level, 
     n_pieces, n_levels = len(depth), int(depth.max(initial=0))
     order = np.lexsort([np.arange(n_pieces), kinds, depth])
     cuts = np.searchsorted(depth[order], np.arange(1, n_levels + 2))
-    members = [order[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    members = [order[a:b] for a, b in pairwise(cuts)]
     runs: list[list[np.ndarray]] = []
     low = high = 0
     for level in members:

@@ -200,7 +200,6 @@ def _simulate(
     """
     n_replicates, d = words.shape[1], roots.shape[1]
     dummy = lambda array, value: jnp.append(jnp.asarray(array), value)
-    n_pieces = parents.shape[0]
     # the dummy piece starts at the first node, lasts no time and ends at a node that nobody reads
     parents, children = dummy(parents, 0), dummy(children, n_nodes)
     interval = dummy(interval, 0)

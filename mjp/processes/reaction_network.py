@@ -293,10 +293,8 @@ class ReactionNetwork(Process):
             if not np.isfinite(rate) or rate < 0:
                 return f"the propensity of {text!r} must be finite and >= 0, got {rate:g} {where}"
             if rate > 0 and np.any(state < self.reactants[number]):
-                return (
-                    f"the propensity of {text!r} must be zero where its reactants are not there, got {rate:g} "
-                    f"{where}"
-                )
+                needed = "must be zero where its reactants are not there"
+                return f"the propensity of {text!r} {needed}, got {rate:g} {where}"
         return None
 
     def known_state(self, name: str, value: Any) -> Any:
