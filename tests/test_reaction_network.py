@@ -328,6 +328,21 @@ def test_newick_trees_and_laws_of_the_root():
     assert [float(p.end[0]) for p in pieces] == [0.5, 1.5, 1.5]
 
 
+def test_levels_of_any_width():
+    network = mjp.ReactionNetwork([("X -> Y", [1.0, 0.2]), ("Y -> X", 1.0)], breaks=[1.5])
+    star = ",".join(f"s{i}:1" for i in range(20))
+    tree = mjp.tree(f"(({star})hub:1,((((d:1)c:1)b:1,b2:1.2)a:1)a0:0)r;", network, initial=[30, 10])
+    draws = mjp.simulate(tree, jax.random.key(12), replicates=3)
+    assert np.all(draws.values.sum(-1) == 40)
+    for parent, child in tree.nx.edges:
+        path = draws.edge(parent, child)
+        np.testing.assert_array_equal(path.values[:, 0], draws[parent])
+        np.testing.assert_array_equal(path.values[:, -1], draws[child])
+        assert np.all(np.diff(path.times) >= 0)
+    # siblings are independent
+    assert len(np.unique(np.asarray([draws[f"s{i}"][0, 0] for i in range(20)]))) > 3
+
+
 def test_chains_are_read_at_any_time_and_as_tables():
     graph = mjp.chain(mjp.ReactionNetwork(SIR), [0.0, 1.0, 3.0], initial={"S": 60, "I": 2, "R": 0}, series=2)
     draws = mjp.simulate(graph, jax.random.key(9), replicates=4)
