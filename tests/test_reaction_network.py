@@ -298,6 +298,29 @@ def test_draws_by_vmap_and_rates_that_are_traced():
     np.testing.assert_array_equal(draws.edge(0, 1).values[:, -1, 0], counts)
 
 
+def test_propensities_may_close_over_what_is_traced():
+    def end(rate, key):
+        network = mjp.ReactionNetwork([("X -> 0", lambda x: rate * x["X"])])
+        return mjp.simulate(mjp.chain(network, [0.0, 1.0], initial=[20]), key, paths=False)[1][0]
+
+    rates = jnp.repeat(jnp.array([0.2, 2.0]), 3000)
+    counts = np.asarray(jax.jit(jax.vmap(end))(rates, jax.random.split(jax.random.key(13), 6000)))
+    agree(counts[:3000], binom.pmf(np.arange(21), 20, np.exp(-0.2)))
+    agree(counts[3000:], binom.pmf(np.arange(21), 20, np.exp(-2.0)))
+
+
+def test_times_of_a_calendar_in_float32():
+    with jax.enable_x64(False):
+        times = np.array([1900.0, 1900.7, 1901.3, 1902.1])
+        draws = mjp.simulate(
+            mjp.chain(mjp.ReactionNetwork([("0 -> X", 40.0)]), times, initial=[0]), jax.random.key(14)
+        )
+        assert draws.values.dtype == jnp.int32
+        assert np.all(np.diff(draws.path().times) >= 0)
+        np.testing.assert_array_equal(draws.at(times), draws.values)
+        assert np.all(draws.at([1901, 1902])[:, 0] > 0)
+
+
 def test_a_tree_of_two_networks():
     fast, slow = mjp.ReactionNetwork([("X -> 0", 2.0)]), mjp.ReactionNetwork([("X -> 0", 0.1)])
     graph = mjp.Graph().root("r", {"X": 40})
