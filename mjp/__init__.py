@@ -18,6 +18,7 @@ from mjp.processes import LinearDiffusion as LinearDiffusion
 from mjp.processes import LinearGaussian as LinearGaussian
 from mjp.processes import MarkovChain as MarkovChain
 from mjp.processes import MarkovJump as MarkovJump
+from mjp.processes import ReactionNetwork as ReactionNetwork
 from mjp.processes import SparseMarkovJump as SparseMarkovJump
 from mjp.processes import StateSpace as StateSpace
 from mjp.shapes import chain as chain

@@ -119,6 +119,7 @@ class Graph:
                 "or close a cycle"
             )
         edge = f"edge {parent!r} -> {child!r}"
+        self._check_root(parent, process)
         check_scalar(f"duration of {edge}", duration)
         check_scalar(f"start of {edge}", start)
         if is_concrete(duration) and duration < 0:
@@ -213,6 +214,17 @@ class Graph:
         edges = f"{n_edges} edges of {', '.join(kinds) or 'none'}"
         batch = f", batch {self.batch_shape}" if self.batch_shape else ""
         return f"Graph({self.kind}: {self.n_nodes} nodes, {edges}{batch})"
+
+    def _check_root(self, parent: Hashable, process: Process) -> None:
+        """Have a process read the value, or check the law, of the root that its edge leaves."""
+        for i, roots in enumerate(self.roots):
+            if roots.nodes.tolist() != [self.ids[parent]]:
+                continue
+            name = f"initial of root {parent!r}"
+            if isinstance(roots.initial, Distribution):
+                process.check_law(name, roots.initial)
+            else:
+                self.roots[i] = Roots(roots.nodes, [process.known_state(name, roots.initial[0])])
 
     def _add(self, name: Hashable) -> int:
         assert isinstance(self.names, list)

@@ -137,8 +137,15 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float | np.floating) and np.isnan(value))
 
 
-def law_of(likelihood: Callable[[Any], Distribution], state: jax.ShapeDtypeStruct) -> Distribution:
+def law_of(
+    likelihood: Callable[[Any], Distribution],
+    state: jax.ShapeDtypeStruct,
+    view: Callable[[Any], Any] = lambda x: x,
+) -> Distribution:
     """The law that a likelihood returns for a state; for vectors its parameters are abstract.
+
+    Args:
+        view: from a state to what the likelihood reads, `Process.view`.
 
     Raises:
         TypeError: the likelihood does not return a Distribution.
@@ -146,7 +153,7 @@ def law_of(likelihood: Callable[[Any], Distribution], state: jax.ShapeDtypeStruc
     found: list[Any] = []
 
     def call(x: Any) -> None:
-        found.append(likelihood(x))
+        found.append(likelihood(view(x)))
 
     if state.shape == ():  # a state that indexes a table, which may be one of NumPy
         call(np.zeros((), state.dtype))

@@ -31,7 +31,7 @@ class Chain(Graph):
     ):
         super().__init__()
         self.kind = "chain"
-        self._process, self._initial, self._steps = process, initial, steps
+        self._process, self._initial, self._steps = process, _as_root(process, initial), steps
         self._covariates = covariates
         if is_concrete(times):
             self._times: Any = check_times("times", times)
@@ -113,6 +113,8 @@ class Chain(Graph):
         t = self.n_times
         event_shape = _event_shape(likelihood, self._process)
         event, shape = len(event_shape), tuple(array.shape)
+        if isinstance(likelihood, Exactly):
+            self._process.check_exact("values", array)
         if event_shape == (1,) and shape[-1:] == (t,) and (shape != (t, 1) or t > 1):
             array, shape = array[..., None], (*shape, 1)
         if len(shape) < 1 + event or len(shape) > 2 + event or shape[len(shape) - event - 1] != t:
@@ -154,7 +156,7 @@ def _event_shape(likelihood: Likelihood, process: Process) -> tuple[int, ...]:
         return ()
     if isinstance(likelihood, LinearGaussianObservation):
         return (likelihood.matrix.shape[-2],)
-    return law_of(likelihood, process.state).shape()
+    return law_of(likelihood, process.state, process.view).shape()
 
 
 def chain(
@@ -244,6 +246,7 @@ class Tree(Graph):
         self._names, self._ids = names, None
         self.n_nodes = len(names)
         roots = np.flatnonzero(parents < 0)
+        initial = _as_root(process, initial)
         self.roots = [Roots(roots, initial if isinstance(initial, Distribution) else [initial] * len(roots))]
         child = np.flatnonzero(parents >= 0)
         known = isinstance(lengths, np.ndarray)
@@ -386,6 +389,14 @@ def _exact_transitions(panel: Panel, observe: Likelihood) -> np.ndarray | None:
             f"{panel.describe_row(int(bad[0]))}"
         )
     return column.astype(bool)
+
+
+def _as_root(process: Process, initial: Any) -> Any:
+    """The first state, or its law, in the form that a graph keeps."""
+    if isinstance(initial, Distribution):
+        process.check_law("initial", initial)
+        return initial
+    return process.known_state("initial", initial)
 
 
 def _check_process(process: Any) -> None:

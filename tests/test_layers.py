@@ -24,6 +24,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.trajectory",
             "mjp.state_trajectory",
             "mjp.vector_trajectory",
+            "mjp.count_trajectory",
             "mjp.observations",
             "mjp.panels",
             "mjp.newick",

@@ -25,13 +25,16 @@ from mjp.models import (
     cav,
     earthquakes,
     get,
+    influenza,
     lynx_hare,
+    lynx_hare_counts,
     maximise,
     neuron,
     nile,
     psor,
     sp500,
 )
+from mjp.models.series import Series
 from mjp.models.tables import in_words
 from mjp.numpyro_bridge import graphs_of, latent_sites
 from mjp.processes import is_vector
@@ -105,6 +108,68 @@ def test_lynx_and_hare_data():
     data = lynx_hare.load()
     assert data.times.tolist() == list(range(1900, 1921))
     assert data.values[0].tolist() == [30.0, 4.0]
+
+
+def test_influenza_data():
+    data = influenza.load()
+    assert data.times.tolist() == list(range(1, 15))
+    assert (data.values[0], data.values.max(), data.values.sum()) == (3, 298, 1559)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("date,in_bed\n1978-01-22,3.5\n", "must hold integers from 0 to 763"),
+        ("date,in_bed\n1978-01-22,3\n1978-01-22,4\n", "the date 1978-01-22 occurs twice"),
+        ("date,in_bed\nJanuary,3\n", "must hold dates such as 1978-01-22"),
+    ],
+)
+def test_influenza_data_that_cannot_be_read(tmp_path, text, message):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        influenza.load(path)
+
+
+def test_influenza_simulations_are_like_the_outbreak():
+    data = influenza.load()
+    graph = influenza.epidemic(1.7, 0.45, 0.05, data)
+    draws = mjp.simulate(graph, jax.random.key(0), replicates=400, paths=False)
+    assert np.all(draws.values.sum(-1) == influenza.BOYS)
+    peak = np.asarray(draws.values[..., 1].max(axis=1))
+    outbreaks = peak > 50
+    # one infected boy starts an outbreak with a probability near 1 - recovery / contact
+    assert abs(outbreaks.mean() - (1 - 0.45 / 1.7)) < 0.1
+    assert 200 < np.median(peak[outbreaks]) < 400
+    assert draws.observations[0].shape == (400, 15)
+
+
+def test_lynx_and_hare_counts_follow_the_equations_of_the_diffusion():
+    data = lynx_hare_counts.load()
+    graph = lynx_hare_counts.populations((0.55, 0.026, 0.024, 0.77), jnp.full(2, 0.1), data)
+    network = graph.edges[0].process
+    hare, lynx = 30.0, 4.0
+    drift = network.propensities(0.0, jnp.array([300, 40])) @ network.stoichiometry / 10
+    expected = [hare * (0.55 - 0.026 * lynx), lynx * (0.024 * hare - 0.77)]
+    np.testing.assert_allclose(drift, expected, rtol=1e-6)
+    start = Series(data.times[:3], data.values[:3])
+    graph = lynx_hare_counts.populations((0.55, 0.026, 0.024, 0.77), jnp.full(2, 0.1), start)
+    draws = mjp.simulate(graph, jax.random.key(1), replicates=20, paths=False)
+    assert draws.observations[0].shape == (20, 3, 2)
+    assert np.all(np.isfinite(draws.observations[0]))
+
+
+@pytest.mark.parametrize(
+    ("module", "model", "site"),
+    [(influenza, "outbreak", "epidemic"), (lynx_hare_counts, "predation_events", "numbers")],
+)
+def test_models_of_counts_declare_their_graphs(module, model, site):
+    data = module.load()
+    parameters = {"birth": 0.5, "predation": 0.03, "growth": 0.03, "death": 0.8, "error": jnp.full(2, 0.1)}
+    if module is influenza:
+        parameters = {"contact": 1.7, "recovery": 0.45, "overdispersion": 0.1}
+    graph = graphs_of(getattr(module, model), (data,), {}, parameters)[site]
+    assert graph.n_times == len(data.times) + (module is influenza)
 
 
 def test_anole_sizes_data():

@@ -11,7 +11,7 @@ from jax import lax
 
 from mjp.fitting.draws import choose_draws
 from mjp.inference import simulate
-from mjp.inference.simulate import observations_of
+from mjp.inference.observing import observations_of
 from mjp.numpyro_bridge import conditioned_graphs
 
 

@@ -6,6 +6,7 @@ from mjp.inference import rules as rules
 from mjp.inference import sparse_engine as sparse_engine
 from mjp.inference.condition import Guided as Guided
 from mjp.inference.condition import condition as condition
+from mjp.inference.count_simulation import simulate_counts as simulate_counts
 from mjp.inference.evidence import Evidence as Evidence
 from mjp.inference.evidence import evidence as evidence
 from mjp.inference.identifiability import identifiability as identifiability

@@ -58,6 +58,17 @@ def condition(graph: Graph, **options: Any) -> Guided:
         ValueError: a graph without edges or roots, or data that are impossible under the model, when its
             parameters are known.
         TypeError: a process without rules, or a mixture of processes that no engine covers.
+        NotImplementedError: processes that can be simulated, but not conditioned.
+    """
+    return engine_of(engine_name(graph))(graph, **options)
+
+
+def engine_name(graph: Graph) -> str:
+    """The family of potentials that all processes of a graph use.
+
+    Raises:
+        ValueError: a graph without edges or roots.
+        TypeError: not a graph, a process without rules, or a mixture of families.
     """
     if not isinstance(graph, Graph):
         raise TypeError(f"graph must be a mjp.Graph, got {type(graph).__name__}")
@@ -65,5 +76,7 @@ def condition(graph: Graph, **options: Any) -> Guided:
         raise ValueError("graph has no root; declare one with root()")
     if not graph.edges:
         raise ValueError("graph has no edges; declare one with edge()")
-    engine = engine_of({rule_of(edges.process).engine for edges in graph.edges})
-    return engine(graph, **options)
+    names = {rule_of(edges.process).engine for edges in graph.edges}
+    if len(names) > 1:
+        raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
+    return next(iter(names))

@@ -4,13 +4,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-from mjp.graph import Graph, Observations
-from mjp.inference.condition import condition
-from mjp.inference.path_sweeps import draw
-from mjp.observations import Exactly, Misclassified
+from mjp.graph import Graph
+from mjp.inference.condition import condition, engine_name
+from mjp.inference.observing import observations_of
+from mjp.inference.rules.registry import simulator_of
 from mjp.trajectory import Trajectory
 
 
@@ -21,35 +20,25 @@ def simulate(graph: Graph, key: Array, **options: Any) -> Trajectory:
     exactly is simulated as a snapshot at the node's time.
 
     Args:
-        graph: a declared graph. options: as for `mjp.condition`.
+        graph: a declared graph.
+        options: for reaction networks `replicates` (draws at once), `paths` (False to store the counts at
+            the nodes only), `max_events` and `event_limit`, see `mjp.inference.simulate_counts`; else as for
+            `mjp.condition`.
 
     Returns:
         a trajectory whose `observations` hold, for each batch of observations, the values (n, ...):
         positions of states or outcomes for `Exactly` and `Misclassified`, else draws of the likelihood.
+
+    Raises:
+        ValueError, TypeError: as for `mjp.condition`; for reaction networks also propensities that are
+            negative, not finite, or positive without reactants, with reaction, state and time.
     """
+    simulator = simulator_of(engine_name(graph))
+    if simulator is not None:
+        return simulator(graph, key, **options)
     path_key, observation_key = jax.random.split(key)
     trajectory, _ = condition(graph, observed=False, **options).sample(path_key)
     values = observations_of(graph, trajectory.values, observation_key)
     return eqx.tree_at(
         lambda t: t.observations, trajectory, values, is_leaf=lambda leaf: isinstance(leaf, tuple)
     )
-
-
-def observations_of(graph: Graph, states: Array, key: Array) -> tuple[Array, ...]:
-    """Draw observations of states (n_nodes, ...), one array per batch of observations."""
-    keys = jax.random.split(key, max(len(graph.observations), 1))
-    return tuple(
-        _observe(observed, states[observed.nodes], k)
-        for observed, k in zip(graph.observations, keys, strict=False)
-    )
-
-
-def _observe(observed: Observations, states: Array, key: Array) -> Array:
-    likelihood = observed.likelihood
-    if isinstance(likelihood, Exactly):
-        return states
-    if isinstance(likelihood, Misclassified):
-        uniform = jax.random.uniform(key, states.shape, likelihood.matrix.dtype)
-        return draw(likelihood.matrix[states], uniform)
-    keys = jax.random.split(key, states.shape[0])
-    return jax.vmap(lambda state, k: jnp.asarray(likelihood(state).sample(k)))(states, keys)

@@ -8,5 +8,6 @@ from mjp.processes.markov_chain import MarkovChain as MarkovChain
 from mjp.processes.markov_jump import MarkovJump as MarkovJump
 from mjp.processes.process import Process as Process
 from mjp.processes.process import is_vector as is_vector
+from mjp.processes.reaction_network import ReactionNetwork as ReactionNetwork
 from mjp.processes.sparse_markov_jump import SparseMarkovJump as SparseMarkovJump
 from mjp.processes.state_space import StateSpace as StateSpace

@@ -19,6 +19,24 @@ class Process(eqx.Module):
         """Shape and type of a state, as likelihoods see it."""
         return jax.ShapeDtypeStruct((), jnp.int32)
 
+    def view(self, state: jax.Array) -> Any:
+        """A state in the form that likelihoods see."""
+        return state
+
+    def known_state(self, name: str, value: Any) -> Any:
+        """A root's value in the form that a graph keeps; raises for what cannot be one.
+
+        Args:
+            name: of the argument, for messages.
+        """
+        return value
+
+    def check_law(self, name: str, law: Any) -> None:
+        """Raise ValueError for a root's Distribution that cannot be one of states."""
+
+    def check_exact(self, name: str, values: Any) -> None:
+        """Raise ValueError for values, seen without error, that cannot be states; NaN is missing."""
+
 
 class CovariateRecord(Mapping):
     """Stand-in for a row of covariates that remembers which ones a function reads.

@@ -7,6 +7,7 @@ from mjp.processes import Process
 
 _RULES: dict[type[Process], Any] = {}
 _ENGINES: dict[str, Callable[..., Any]] = {}
+_SIMULATORS: dict[str, Callable[..., Any]] = {}
 _ALWAYS_EXACT: set[str] = set()
 
 
@@ -48,15 +49,33 @@ def register_engine(name: str, *, exact: bool = False) -> Callable[[Callable], C
     return add
 
 
-def engine_of(names: set[str]) -> Callable[..., Any]:
-    """The engine for a graph whose processes use these families of potentials.
+def register_simulator(name: str) -> Callable[[Callable], Callable]:
+    """Decorator: a function `graph, key, **options -> Trajectory`, for one family of potentials.
+
+    Families without one are simulated by conditioning on nothing.
+    """
+
+    def add(simulator: Callable) -> Callable:
+        _SIMULATORS[name] = simulator
+        return simulator
+
+    return add
+
+
+def simulator_of(name: str) -> Callable[..., Any] | None:
+    """The simulator of a family, None where there is none."""
+    return _SIMULATORS.get(name)
+
+
+def engine_of(name: str) -> Callable[..., Any]:
+    """The engine of a family of potentials.
 
     Raises:
-        TypeError: the graph mixes families that no engine covers.
+        NotImplementedError: no engine conditions this family.
     """
-    if len(names) == 1:
-        return _ENGINES[next(iter(names))]
-    raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
+    if name not in _ENGINES:
+        raise NotImplementedError(f"no engine conditions graphs of {name} yet; mjp.simulate draws from them")
+    return _ENGINES[name]
 
 
 def is_exact_family(graph: Any) -> bool:

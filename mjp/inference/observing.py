@@ -1,0 +1,30 @@
+"""Draws of observations given the states."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from mjp.graph import Graph, Observations
+from mjp.inference.path_sweeps import draw
+from mjp.observations import Exactly, Misclassified
+
+
+def observations_of(graph: Graph, states: Array, key: Array) -> tuple[Array, ...]:
+    """Draw observations of states (n_nodes, ...), one array per batch of observations."""
+    keys = jax.random.split(key, max(len(graph.observations), 1))
+    return tuple(
+        _observe(graph, observed, states[observed.nodes], k)
+        for observed, k in zip(graph.observations, keys, strict=False)
+    )
+
+
+def _observe(graph: Graph, observed: Observations, states: Array, key: Array) -> Array:
+    likelihood = observed.likelihood
+    if isinstance(likelihood, Exactly):
+        return states
+    if isinstance(likelihood, Misclassified):
+        uniform = jax.random.uniform(key, states.shape, likelihood.matrix.dtype)
+        return draw(likelihood.matrix[states], uniform)
+    keys = jax.random.split(key, states.shape[0])
+    view = graph.edges[0].process.view
+    return jax.vmap(lambda state, k: jnp.asarray(likelihood(view(state)).sample(k)))(states, keys)
