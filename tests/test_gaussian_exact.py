@@ -373,3 +373,34 @@ def test_exact_observations_of_a_part_of_the_state():
         np.testing.assert_allclose(path.values.reshape(-1), mean, atol=1e-9)
         assert path.edge(1, 2).values.shape == (steps + 1, 2)
         np.testing.assert_allclose(path.at(times), path.values, atol=1e-12)
+
+
+# The 16 leaves of hyperiax's notebooks "Gaussian BFFG" and "Gaussian NUTS": a binary tree of 31 nodes with
+# unit edges, the root at zero, seed 202605 (`jax.random.PRNGKey`, float32).
+HYPERIAX_LEAVES = [
+    -3.23184544, -1.77594972, -3.10586593, -1.82588863, -1.48292662, 0.63462077, -1.68390494, -1.62455474,
+    -0.58296961, -0.47483671, -1.07534136, 0.30642226, -0.40320788, -0.80358248, -0.21134379, 0.56311185,
+]  # fmt: skip
+
+
+def test_the_tree_of_hyperiax_has_its_density_and_posterior_means():
+    """Brownian traits with variances σ² per edge and τ² per leaf, log-priors N(0, 2²), on its own grid."""
+    tree = nx.DiGraph()
+    tree.add_edges_from(((i - 1) // 2, i, {"length": 1.0}) for i in range(1, 31))
+    values = dict(zip(range(15, 31), np.array(HYPERIAX_LEAVES)[:, None], strict=True))
+
+    def evidence(log_variance, log_noise):
+        process = mjp.LinearGaussian(1.0, covariance=jnp.exp(log_variance))
+        graph = mjp.tree(tree, process, initial=jnp.zeros(1))
+        graph.observe_each(lambda x: dist.Normal(x, jnp.exp(0.5 * log_noise)), values)
+        return mjp.condition(graph).log_evidence
+
+    np.testing.assert_allclose(evidence(np.log(0.5), np.log(0.1)), -24.4213, atol=5e-5)
+    log_variance, log_noise = np.linspace(-3.0, 2.0, 200), np.linspace(-5.0, 1.0, 200)
+    along = lambda v: jax.vmap(lambda n: evidence(v, n))(log_noise)
+    found = np.asarray(jax.jit(lambda grid: jax.lax.map(along, grid))(log_variance))
+    found = found - log_variance[:, None] ** 2 / 8 - log_noise[None] ** 2 / 8
+    posterior = np.exp(found - found.max())
+    posterior /= posterior.sum()
+    np.testing.assert_allclose(posterior.sum(1) @ np.exp(log_variance), 0.4669, atol=5e-5)
+    np.testing.assert_allclose(posterior.sum(0) @ np.exp(log_noise), 0.3721, atol=5e-5)
