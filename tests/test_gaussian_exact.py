@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pandas
 import pytest
@@ -373,6 +374,84 @@ def test_exact_observations_of_a_part_of_the_state():
         np.testing.assert_allclose(path.values.reshape(-1), mean, atol=1e-9)
         assert path.edge(1, 2).values.shape == (steps + 1, 2)
         np.testing.assert_allclose(path.at(times), path.values, atol=1e-12)
+
+
+def one_step_ahead(joint, looks, times):
+    """Terms by node as differences of joint densities of the observations up to each time."""
+    upto = [0.0]
+    for t in range(times):
+        past = [look for look in looks if look[0] <= t]
+        upto.append(joint.observe(past)[0] if past else 0.0)
+    return np.diff(upto)
+
+
+def looks_of(y, look, noise):
+    """Observations through a matrix, with the noise of each time, of what is there."""
+    found = []
+    for t, value in enumerate(y):
+        seen = ~np.isnan(value)
+        if seen.any():
+            found.append((t, look[seen], noise[t][np.ix_(seen, seen)], value[seen]))
+    return found
+
+
+@pytest.mark.parametrize("sd", [1.0, 1e-5], ids=["blunt", "sharp"])
+def test_one_step_ahead_terms_of_partial_and_repeated_observations(sd):
+    times, look = 5, np.array([[1.0, 0.5], [0.0, 2.0]])
+    noise = np.array([np.eye(2) * (0.2 + t) + 0.1 for t in range(times)]) * sd**2
+    y, again = RNG.normal(size=(times, 2)), RNG.normal(size=(times, 1))
+    y[0, 1] = y[2, 0] = y[3, 0] = y[3, 1] = again[0, 0] = np.nan
+    joint = chain_joint([A] * 4, [SHIFT] * 4, [Q] * 4)
+    looks = looks_of(y, look, noise) + looks_of(again, LOOK, [NOISE] * times)
+    graph = mjp.chain(mjp.LinearGaussian(A, SHIFT, Q), np.arange(times), initial=root())
+    graph.observe_each(mjp.LinearGaussianObservation(look, noise), y)
+    graph.observe_each(mjp.LinearGaussianObservation(LOOK, NOISE), again)
+    guided = mjp.condition(graph)
+    np.testing.assert_allclose(guided.terms, one_step_ahead(joint, looks, times), rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(jnp.sum(guided.terms), guided.log_evidence, rtol=1e-9 if sd == 1.0 else 1e-6)
+    assert guided.terms[3] != 0.0  # seen through the second matrix only
+    assert mjp.condition(mjp.tree(star(3), mjp.LinearDiffusion(B, None, SIGMA), initial=MEAN)).terms is None
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_one_step_ahead_terms_of_exact_observations(steps):
+    """An exact observation counts at its own node, after what was seen of the node before it."""
+    times, look = np.array([0.0, 0.3, 1.0, 1.4]), np.array([[1.0, 0.3]])
+    sigma = np.array([[0.3, 0.0], [0.1, 0.7]])
+    parts = [
+        list(map(np.asarray, linear_transition(jnp.asarray(B), jnp.asarray(SHIFT), sigma @ sigma.T, dt)))
+        for dt in np.diff(times)
+    ]
+    joint = chain_joint(*zip(*parts, strict=True))
+    y, blurred = RNG.normal(size=(4, 1)), RNG.normal(size=(4, 1))
+    y[0] = np.nan
+    y[2] = np.nan
+    looks = observed(y, look, np.zeros((1, 1))) + observed(blurred)
+    graph = mjp.chain(mjp.LinearDiffusion(B, SHIFT, sigma), times, initial=root(), steps=steps)
+    graph.observe_each(mjp.LinearGaussianObservation(look, 0.0), y)
+    graph.observe_each(mjp.LinearGaussianObservation(LOOK, NOISE), blurred)
+    guided = mjp.condition(graph)
+    np.testing.assert_allclose(guided.terms, one_step_ahead(joint, looks, 4), rtol=1e-9)
+    np.testing.assert_allclose(jnp.sum(guided.terms), guided.log_evidence, rtol=1e-9)
+
+
+def test_terms_are_the_factor_of_a_model_and_have_the_gradient_of_the_evidence():
+    y = RNG.normal(size=6)
+
+    def graph(scale):
+        process = mjp.LinearGaussian(A, SHIFT, Q * scale)
+        chain = mjp.chain(process, np.arange(6), initial=root())
+        return chain.observe_each(lambda x: dist.Normal(LOOK[0] @ x, 0.4**0.5), y)
+
+    def model():
+        mjp.sample("x", graph(numpyro.sample("scale", dist.LogNormal())))
+
+    draws = {"scale": jnp.array([0.7, 1.3])}
+    pointwise = numpyro.infer.log_likelihood(model, draws)["x/log_likelihood"]
+    np.testing.assert_allclose(pointwise[1], mjp.condition(graph(1.3)).terms, rtol=1e-12)
+    terms = jax.jit(jax.grad(lambda s: jnp.sum(mjp.condition(graph(s)).terms)))
+    evidence = jax.jit(jax.grad(lambda s: mjp.condition(graph(s)).log_evidence))
+    np.testing.assert_allclose(terms(1.3), evidence(1.3), rtol=1e-9)
 
 
 # The 16 leaves of hyperiax's notebooks "Gaussian BFFG" and "Gaussian NUTS": a binary tree of 31 nodes with

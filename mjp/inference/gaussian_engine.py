@@ -13,10 +13,11 @@ from mjp._small_matrices import times
 from mjp.graph import Graph
 from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, damped
 from mjp.inference.condition import Guided
-from mjp.inference.gaussian_edges import Messages, guided_step, log_weights
+from mjp.inference.gaussian_edges import Messages, compose, guided_step, log_weights
 from mjp.inference.gaussian_graph import GaussianGraph, Kind, common_dim, evaluate
 from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
-from mjp.inference.gaussian_sweeps import backward, follow
+from mjp.inference.gaussian_sweeps import backward, follow, stacked
+from mjp.inference.gaussian_terms import is_single_path, one_step_ahead
 from mjp.inference.pinning import pin
 from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled
 from mjp.inference.rules.registry import register_engine
@@ -57,6 +58,16 @@ class GaussianGuided(Guided):
         for i, kind in enumerate(self.graph.kinds):
             shapes[f"steps{i or ''}"] = (kind.n_edges, kind.n_steps, kind.process.noise_dim)
         return shapes
+
+    @property
+    def terms(self) -> Array | None:
+        """One-step-ahead log-densities (n_nodes,) of an exactly conditioned single path; else None.
+
+        Their sum is the evidence; the term of a node that is not observed is zero.
+        """
+        if not self.exact or self.log_evidence.ndim or not is_single_path(self.graph):
+            return None
+        return _terms(self)
 
     def push(self, z: dict[str, Array]) -> tuple[VectorTrajectory, Array]:
         """Guided paths as a smooth function of the innovations, and their log-weight."""
@@ -142,6 +153,12 @@ class GaussianGuided(Guided):
 @eqx.filter_jit
 def _push(guided: GaussianGuided, z: dict[str, Array]) -> tuple[VectorTrajectory, Array]:
     return guided._push(z)
+
+
+@eqx.filter_jit
+def _terms(guided: GaussianGuided) -> Array:
+    edges = stacked([compose(message.steps) for message in guided.messages])
+    return one_step_ahead(guided.graph, edges, guided.sites)
 
 
 def guided_paths(

@@ -71,6 +71,20 @@ class GaussianSite(eqx.Module):
         )
 
     def potential(self, anchors: Array) -> Canonical:
+        whitened, target, constant = self.whitened(anchors)
+        return Canonical(
+            constant - 0.5 * dot(target, target),
+            jnp.sum(whitened * target[..., None], axis=-2),
+            transpose(whitened) @ whitened,
+        )
+
+    def whitened(self, anchors: Array) -> tuple[Array, Array, Array]:
+        """The observations, expanded at anchors (m, d), in units of their noise: W x + e, e ~ N(0, I).
+
+        Returns:
+            W (m, k, d), the values (m, k) that W x + e took, and the logs of normalisers (m,); rows are
+            zero where an observation is missing.
+        """
         if self.law is not None and self.exact and self.inputs is None:  # the same everywhere
             anchor = jnp.zeros_like(anchors[0])
             mean, covariance = self.law(anchor, None)
@@ -89,12 +103,7 @@ class GaussianSite(eqx.Module):
         lower, constant = _masked_factor(covariance, seen)
         matrix = jnp.where(seen[..., None], matrix, 0.0)
         white = solve_lower(lower, jnp.concatenate([matrix, residual[..., None]], axis=-1))
-        whitened, target = white[..., :-1], white[..., -1]
-        return Canonical(
-            constant - 0.5 * dot(target, target),
-            jnp.sum(whitened * target[..., None], axis=-2),
-            transpose(whitened) @ whitened,
-        )
+        return white[..., :-1], white[..., -1], constant
 
     def log_likelihood(self, states: Array) -> Array:
         mean, covariance = self.moments(states)
@@ -178,10 +187,15 @@ class Nodes:
 
 
 class Observed(eqx.Module):
-    """A batch of observed nodes with their site."""
+    """A batch of observed nodes with their site.
+
+    Attributes:
+        of_child: whether it is what an exact observation of each node's child says of the node.
+    """
 
     where: Nodes = eqx.field(static=True)
     site: Any
+    of_child: bool = eqx.field(static=True, default=False)
 
     @property
     def nodes(self) -> np.ndarray:
@@ -199,7 +213,7 @@ def sites_of(graph: Graph, dim: int, pinned: PinnedEdges) -> list[Observed]:
     sites = [Observed(Nodes(o.nodes), _site(graph, o, dim)) for o in noisy]
     for nodes, process, values, inputs in pinned.sites:
         site = GaussianSite(process.law, inputs, None, values, process.linear)
-        sites.append(Observed(Nodes(nodes), site))
+        sites.append(Observed(Nodes(nodes), site, of_child=True))
     return sites
 
 
