@@ -33,7 +33,9 @@ def is_single_path(graph: GaussianGraph) -> bool:
 
 
 def one_step_ahead(graph: GaussianGraph, edges: LinearSteps, sites: list[Observed]) -> Array:
-    r"""Terms $\log p(y_t | y_0, \dots, y_{t-1})$ by node of a single path, (n_graph_nodes,); their sum is the evidence.
+    r"""Terms $\log p(y_t | y_0, \dots, y_{t-1})$ by node of a single path, (n_graph_nodes,).
+
+    Their sum is the evidence; the term of a node that is not observed is zero.
 
     The covariance of what the past says of a state is only ever added to: in place of a difference of
     matrices, $(I - K W) P (I - K W)' + K K'$ (Bucy & Joseph 1968), which stays positive semi-definite for
