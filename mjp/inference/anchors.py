@@ -28,7 +28,7 @@ def at_prior_mean(graph: GaussianGraph) -> Anchors:
     """Anchors along the forward model without noise, from the means of the roots."""
 
     def mover(kind: Kind) -> Any:
-        return lambda x, at: kind.process.step(x, Interval(*at))[0]
+        return lambda x, at: kind.step(x, Interval(*at))[0]
 
     inputs = [tuple(kind.intervals()) for kind in graph.kinds]
     nodes, steps = follow(graph, graph.root_mean, [mover(kind) for kind in graph.kinds], inputs)
@@ -68,10 +68,10 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     def step(suggested: Array, _: None) -> tuple[Array, None]:
         potential = node_potentials(sites, suggested, layout.n_nodes, prior.dtype)
         # in units of what is seen, unseen coordinates stay where they are
-        size = jnp.trace(potential.precision, axis1=-2, axis2=-1)
-        weak = jnp.where(size > 0, size, 1.0)[:, None, None] * ridge
-        right = potential.linear + times(weak, prior)
-        new = solve_positive(potential.precision + weak, right)
+        size = jnp.trace(potential.precision)
+        weak = jnp.where(size > 0, size, 1.0) * ridge[..., None]
+        right = potential.linear + times(weak, prior.T)
+        new = solve_positive(potential.precision + weak, right).T
         return (_best_along(suggested, new, penalised) if curved else new), None
 
     # likelihoods that are not linear in the state suggest one by repeated expansion

@@ -21,7 +21,7 @@ from mjp.inference.gaussian_terms import is_single_path, one_step_ahead
 from mjp.inference.pinning import pin
 from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled
 from mjp.inference.rules.registry import register_engine
-from mjp.inference.segments import Segments, segment_sum
+from mjp.inference.segments import Segments, columns, segment_sum
 from mjp.processes.gaussian import GaussianProcess, Interval
 from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths, VectorTrajectory
@@ -124,7 +124,7 @@ class GaussianGuided(Guided):
         if self.graph.linear and self.expanded:
             return [jnp.zeros(kind.n_edges, before[0].dtype) for kind in self.graph.kinds]
         return [
-            jnp.sum(log_weights(kind, message, states), axis=1)
+            jnp.sum(log_weights(kind, message, jnp.moveaxis(states, 0, -1)), axis=0)
             for kind, message, states in zip(self.graph.kinds, self.messages, before, strict=True)
         ]
 
@@ -133,7 +133,7 @@ class GaussianGuided(Guided):
         for observed, potential in zip(self.sites, self.site_potentials, strict=True):
             if not observed.site.exact:
                 states = nodes[observed.nodes]
-                ratio = observed.site.log_likelihood(states) - potential.log_value(states)
+                ratio = observed.site.log_likelihood(states) - potential.log_value(states.T)
                 found.append((observed.nodes, ratio))
         return found
 
@@ -167,16 +167,16 @@ def guided_paths(
     """States at the nodes and at the start of all steps, from the roots down."""
     roots = graph.root_mean
     if graph.layout.root_noise:
-        at_roots = jax.tree.map(lambda leaf: leaf[graph.layout.root_nodes], potentials)
-        gain = gain_of(at_roots, graph.root_factor)
-        roots = roots + times(gain.loading, gain.steering(roots) + z["roots"])
+        gain = gain_of(columns(potentials, graph.layout.root_nodes), graph.root_factor)
+        roots = roots + times(gain.loading, gain.steering(roots.T) + z["roots"].T).T
 
     def mover(kind: Kind) -> Any:
         return lambda x, own: guided_step(kind, x, Interval(*own[0]), own[1], own[2])
 
     inputs = []
     for i, (kind, message) in enumerate(zip(graph.kinds, messages, strict=True)):
-        inputs.append((tuple(kind.intervals()), message, z[f"steps{i or ''}"]))
+        towards = message.towards(kind)
+        inputs.append((tuple(kind.intervals()), towards, jnp.moveaxis(z[f"steps{i or ''}"], 0, -1)))
     return follow(graph, roots, [mover(kind) for kind in graph.kinds], inputs)
 
 
@@ -276,11 +276,11 @@ def _anchors(
 
 def _log_evidence(model: GaussianGraph, potentials: Canonical) -> Array:
     layout = model.layout
-    at_roots = jax.tree.map(lambda leaf: leaf[layout.root_nodes], potentials)
+    at_roots, mean = columns(potentials, layout.root_nodes), model.root_mean.T
     if layout.root_noise:
-        terms = log_pulled(at_roots, gain_of(at_roots, model.root_factor), model.root_mean)
+        terms = log_pulled(at_roots, gain_of(at_roots, model.root_factor), mean)
     else:
-        terms = at_roots.log_value(model.root_mean)
+        terms = at_roots.log_value(mean)
     return segment_sum(terms, Segments(layout.component[layout.root_nodes], layout.n_components))
 
 

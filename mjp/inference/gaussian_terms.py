@@ -2,20 +2,31 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mjp._small_matrices import cholesky, dot, log_determinant, product, solve_lower, times, transpose
+from mjp._small_matrices import (
+    cholesky,
+    dot,
+    identity,
+    log_determinant,
+    product,
+    solve_lower,
+    solve_upper,
+    times,
+    transpose,
+)
 from mjp.inference.gaussian_graph import GaussianGraph
 from mjp.inference.gaussian_sites import Observed
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.schedule import topological_depth
-from mjp.inference.segments import rows
+from mjp.inference.segments import columns, rows
 
 
 class Whitened(NamedTuple):
-    """Observations t = W x + e, e ~ N(0, I), of some states: W (..., k, d), t (..., k), and log-normalisers.
+    """Observations t = W x + e, e ~ N(0, I), of a state: W (k, d), t (k,), and the log of the normaliser.
 
     A row of zeros stands for what is not observed.
     """
@@ -42,7 +53,7 @@ def one_step_ahead(graph: GaussianGraph, edges: LinearSteps, sites: list[Observe
     observations without any noise to speak of, and for states that are known in some directions.
 
     Args:
-        edges: one composed step per edge, (E, ...), kind after kind.
+        edges: one composed step per edge, (..., E), kind after kind.
         sites: Gaussian observations, all exact.
     """
     layout = graph.layout
@@ -52,8 +63,11 @@ def one_step_ahead(graph: GaussianGraph, edges: LinearSteps, sites: list[Observe
     inserted = [site for site in sites if site.of_child]
     own = _stacked([site for site in sites if not site.of_child], n, dim, dtype)
     ahead = _stacked(inserted, n, dim, dtype) if inserted else None
-    steps = rows(edges, layout.edge_of_node[order[1:]])
-    first = (graph.root_mean[0], graph.root_factor[0] @ graph.root_factor[0].T)
+    steps = jax.tree.map(
+        lambda leaf: jnp.moveaxis(leaf, -1, 0), columns(edges, layout.edge_of_node[order[1:]])
+    )
+    root = graph.root_factor[..., 0]
+    first = (graph.root_mean[0], root @ root.T)
 
     def see(law: tuple[Array, Array], seen: tuple) -> tuple[tuple[Array, Array], list[Array]]:
         found = []
@@ -85,14 +99,12 @@ def update(mean: Array, covariance: Array, seen: Whitened) -> tuple[tuple[Array,
     """The law N(mean, covariance) of a state given an observation of it, and the log-density of that."""
     matrix = seen.matrix
     reach = product(matrix, covariance)
-    k = matrix.shape[-2]
-    lower = cholesky(jnp.eye(k, dtype=mean.dtype) + product(reach, transpose(matrix)))
+    lower = cholesky(identity(len(matrix), matrix) + product(reach, transpose(matrix)))
     error = seen.target - times(matrix, mean)
-    white = solve_lower(lower, jnp.concatenate([reach, error[..., None]], axis=-1))
-    half, residual = white[..., :-1], white[..., -1]
-    # K' = S^{-1} W P, from the transposed system
-    gain = transpose(solve_lower(transpose(lower)[..., ::-1, ::-1], half[..., ::-1, :])[..., ::-1, :])
-    rest = jnp.eye(mean.shape[-1], dtype=mean.dtype) - product(gain, matrix)
+    white = solve_lower(lower, jnp.concatenate([reach, error[:, None]], axis=1))
+    half, residual = white[:, :-1], white[:, -1]
+    gain = transpose(solve_upper(lower, half))
+    rest = identity(len(mean), matrix) - product(gain, matrix)
     covariance = product(product(rest, covariance), transpose(rest)) + product(gain, transpose(gain))
     mean = mean + times(transpose(half), residual)
     return (mean, covariance), seen.constant - 0.5 * dot(residual, residual) - log_determinant(lower)
@@ -105,7 +117,8 @@ def _stacked(sites: list[Observed], n: int, dim: int, dtype: jnp.dtype) -> White
         slot = np.empty(len(observed.nodes), dtype=int)
         for i, node in enumerate(observed.nodes.tolist()):
             slot[i], count[node] = count[node], count[node] + 1
-        matrix, target, constant = observed.site.whitened(jnp.zeros((len(slot), dim), dtype))
+        found = observed.site.whitened(jnp.zeros((len(slot), dim), dtype))
+        matrix, target, constant = (jnp.moveaxis(leaf, -1, 0) for leaf in found)
         parts.append((slot, observed.nodes, jnp.broadcast_to(matrix, (*target.shape, dim)), target, constant))
     slots = max(int(count.max(initial=0)), 1)
     k = max((part[3].shape[-1] for part in parts), default=1)
