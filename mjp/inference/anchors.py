@@ -35,6 +35,20 @@ def at_prior_mean(graph: GaussianGraph) -> Anchors:
     return Anchors(nodes, steps)
 
 
+def at_roots(graph: GaussianGraph) -> Anchors:
+    """Anchors at the mean of the root above, for graphs without observations, whose guide is the prior."""
+    layout = graph.layout
+    means = jnp.zeros((layout.n_components, layout.dim), graph.root_mean.dtype)
+    nodes = means.at[layout.component[layout.root_nodes]].set(graph.root_mean)[layout.component]
+    return Anchors(nodes, _along_edges(graph, nodes))
+
+
+def _along_edges(graph: GaussianGraph, nodes: Array) -> list[Array]:
+    """The same anchor for all steps of an edge: that of its child."""
+    shape = lambda kind: (*kind.times.shape, graph.layout.dim)
+    return [jnp.broadcast_to(nodes[kind.ends.children][:, None], shape(kind)) for kind in graph.kinds]
+
+
 def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     """Anchors on every edge at the state that the next observation suggests.
 
@@ -44,12 +58,7 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     part of it goes far beyond its maximum.
     """
     layout = graph.layout
-    root = (
-        jnp.zeros((layout.n_components, layout.dim))
-        .at[layout.component[layout.root_nodes]]
-        .set(graph.root_mean)
-    )
-    prior = root[layout.component]
+    prior = at_roots(graph).nodes
     suggested, ridge = prior, 1e-6 * jnp.eye(layout.dim)
     variance = jnp.maximum(jnp.mean(jnp.sum(graph.root_factor**2, axis=-1)), 1.0)
 
@@ -77,11 +86,7 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     # likelihoods that are not linear in the state suggest one by repeated expansion
     suggested, _ = jax.lax.scan(step, suggested, None, length=n_steps)
     nodes = suggested[_next_observed(layout.parent, sites)]
-    steps = [
-        jnp.broadcast_to(nodes[kind.ends.children][:, None], (*kind.times.shape, layout.dim))
-        for kind in graph.kinds
-    ]
-    return Anchors(nodes, steps)
+    return Anchors(nodes, _along_edges(graph, nodes))
 
 
 def _best_along(old: Array, new: Array, log_likelihood: Callable[[Array], Array]) -> Array:

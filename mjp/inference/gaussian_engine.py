@@ -1,5 +1,6 @@
 """Conditioning graphs of Gaussian processes: exact where they are linear, guided elsewhere."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,15 +12,17 @@ from jax import Array
 from mjp._checks import check_count, is_concrete
 from mjp._small_matrices import times
 from mjp.graph import Graph
-from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, damped
+from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, at_roots, damped
 from mjp.inference.condition import Guided
 from mjp.inference.gaussian_edges import Messages, compose, guided_step, log_weights
 from mjp.inference.gaussian_graph import GaussianGraph, Kind, common_dim, evaluate
 from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
 from mjp.inference.gaussian_sweeps import backward, follow, stacked
 from mjp.inference.gaussian_terms import is_single_path, one_step_ahead
+from mjp.inference.gaussian_trouble import in_guide, in_path
 from mjp.inference.pinning import pin
 from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled
+from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.segments import Segments, columns, segment_sum
 from mjp.processes.gaussian import GaussianProcess, Interval
@@ -58,6 +61,10 @@ class GaussianGuided(Guided):
         for i, kind in enumerate(self.graph.kinds):
             shapes[f"steps{i or ''}"] = (kind.n_edges, kind.n_steps, kind.process.noise_dim)
         return shapes
+
+    def trouble(self, path: VectorTrajectory) -> str | None:
+        """Words for the first state of a path that is not finite, with its time and node; None if all are."""
+        return in_path(self.names.graph, self.graph, path.values, list(path.paths.before))
 
     @property
     def terms(self) -> Array | None:
@@ -200,7 +207,7 @@ def condition_gaussian(
     evidence, anchors, potentials, messages, own = _prepare(model, sites, *options)
     evidence = evidence.reshape(graph.batch_shape)
     if observed and is_concrete(evidence):
-        _check_evidence(graph, np.asarray(evidence))
+        _check_evidence(graph, np.asarray(evidence), lambda: in_guide(graph, model, anchors, sites, own))
     return GaussianGuided(
         log_evidence=evidence,
         graph=model,
@@ -232,6 +239,10 @@ def _filter(
         _auxiliary_of(kind, process).linearise(at)
         for kind, at in zip(model.kinds, anchors.steps, strict=True)
     ]
+    if not sites:
+        # no potential depends on these steps, and one that is not finite must not reach those before it
+        flat = lambda s: LinearSteps(jnp.zeros_like(s.matrix), jnp.zeros_like(s.offset), s.factor)
+        steps = [flat(s) for s in steps]
     n, dtype = model.layout.n_nodes, model.root_mean.dtype
     own = [observed.site.potential(anchors.nodes[observed.nodes]) for observed in sites]
     # noise that does not depend on the state steers with one gain per step, computed beforehand
@@ -257,7 +268,9 @@ def _anchors(
     ):  # a linear process is its own expansion, wherever that is made
         zeros = [jnp.zeros((*kind.times.shape, model.layout.dim)) for kind in model.kinds]
         return Anchors(jnp.zeros((model.layout.n_nodes, model.layout.dim)), zeros)
-    if auxiliary == "prior mean" or not sites:
+    if not sites:
+        return at_roots(model)
+    if auxiliary == "prior mean":
         return at_prior_mean(model)
     anchors = at_observations(model, sites)
     if auxiliary == "observations":
@@ -304,12 +317,12 @@ def _check_options(auxiliary: Any, iterations: int | None, damping: float) -> No
         )
 
 
-def _check_evidence(graph: Graph, evidence: np.ndarray) -> None:
+def _check_evidence(graph: Graph, evidence: np.ndarray, find: Callable[[], str | None]) -> None:
     bad = np.flatnonzero(~np.isfinite(evidence))
     if len(bad) == 0:
         return
     where = f" of series {int(bad[0])}" if evidence.ndim else ""
+    cause = find() or "look at the drift, the dispersion and the data for values that are far too large"
     raise ValueError(
-        f"the backward filter{where} is not finite (log-evidence {evidence.reshape(-1)[bad[0]]}); look at "
-        "the drift, the dispersion and the data for values that are not finite or far too large"
+        f"the backward filter{where} is not finite (log-evidence {evidence.reshape(-1)[bad[0]]}); {cause}"
     )

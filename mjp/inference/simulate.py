@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from mjp._checks import is_concrete
 from mjp.graph import Graph, Observations
 from mjp.inference.condition import condition
 from mjp.inference.path_sweeps import draw
@@ -26,9 +27,15 @@ def simulate(graph: Graph, key: Array, **options: Any) -> Trajectory:
     Returns:
         a trajectory whose `observations` hold, for each batch of observations, the values (n, ...):
         positions of states or outcomes for `Exactly` and `Misclassified`, else draws of the likelihood.
+
+    Raises:
+        ValueError: a path that leaves the finite numbers, with the time and the node that follows.
     """
     path_key, observation_key = jax.random.split(key)
-    trajectory, _ = condition(graph, observed=False, **options).sample(path_key)
+    prior = condition(graph, observed=False, **options)
+    trajectory, _ = prior.sample(path_key)
+    if is_concrete(trajectory.values) and (trouble := prior.trouble(trajectory)):
+        raise ValueError(f"the simulated path is not finite from {trouble}")
     values = observations_of(graph, trajectory.values, observation_key)
     return eqx.tree_at(
         lambda t: t.observations, trajectory, values, is_leaf=lambda leaf: isinstance(leaf, tuple)
