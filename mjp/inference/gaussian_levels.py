@@ -81,7 +81,10 @@ def forward(
             def advance(x: Array, now: Any, step: Any = step) -> tuple[Array, Array]:
                 return step(x, now), x
 
-            last, before = lax.scan(advance, x, tree)
+            if jax.tree.leaves(tree)[0].shape[0] == 1:  # a loop takes time to compile
+                last, before = step(x, jax.tree.map(lambda leaf: leaf[0], tree)), x[None]
+            else:
+                last, before = lax.scan(advance, x, tree)
             result = jnp.where(mask, last, result)
             befores.append(before)
         return result, befores

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 _WIDTH = 16  # items that one stage adds up
-_RUNS, _MANY = 64, 1024  # up to _RUNS runs of at least _MANY positions are copied as slices
+_RUNS, _MANY = 32, 2**13  # up to _RUNS runs of at least _MANY positions are copied as slices
 _FEW, _LONG = 32, 8  # up to _FEW segments of items of at least _LONG numbers, a matrix product is faster
 
 
