@@ -15,7 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
-TOPICS = ("hmm", "hmm_nuts", "cav", "trees", "linear_gaussian", "gaussian_trees", "neuron")
+TOPICS = (
+    "hmm",
+    "hmm_nuts",
+    "cav",
+    "trees",
+    "linear_gaussian",
+    "gaussian_trees",
+    "neuron",
+    "particle_filters",
+)
 
 
 def run(topic: str, quick: bool) -> tuple[list[dict], bool]:
