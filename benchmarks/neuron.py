@@ -22,12 +22,12 @@ TRUTH = {"I": 0.5, "a": 0.08, "sigma": 0.15}
 NOISE, SPACING, N = 0.2, 0.5, 100
 
 
-def data(seed: int = 3) -> np.ndarray:
+def data(seed: int = 3, noise: float = NOISE) -> np.ndarray:
     """Voltages simulated with 50 Euler steps between observations."""
     rng, x, h = np.random.default_rng(seed), np.array([-1.0, -0.5]), SPACING / 50
     found = []
     for _ in range(N):
-        found.append(x[0] + NOISE * rng.normal())
+        found.append(x[0] + noise * rng.normal())
         for _ in range(50):
             v, w = x
             drift = np.array([v - v**3 / 3 - w + TRUTH["I"], TRUTH["a"] * (v + 0.7 - 0.8 * w)])

@@ -15,7 +15,17 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).resolve().parent
-TOPICS = ("hmm", "hmm_nuts", "cav", "trees", "linear_gaussian", "gaussian_trees", "neuron", "simulation")
+TOPICS = (
+    "hmm",
+    "hmm_nuts",
+    "cav",
+    "trees",
+    "linear_gaussian",
+    "gaussian_trees",
+    "neuron",
+    "particle_filters",
+    "simulation",
+)
 
 
 def run(topic: str, quick: bool) -> tuple[list[dict], bool]:

@@ -114,7 +114,7 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
     if _STRUCTURE_ONLY or _initialising():
         # the numbers do not matter here, and are not computed
         found: list[Guided] = []
-        shapes = jax.eval_shape(lambda: _first(found, condition(graph, **options)).log_evidence)
+        shapes = jax.eval_shape(lambda: _pointwise(_first(found, condition(graph, **options))))
         abstract, guided = shapes, found[0]
     else:
         guided = condition(graph, **options)

@@ -1,7 +1,9 @@
 """What is wrong with a declared graph of vector states is told with the argument, what came and where."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 
@@ -213,7 +215,7 @@ BAD = {
             initial=jnp.ones(1),
         ),
         ValueError,
-        r"the backward filter is not finite .*look at the drift, the dispersion and the data",
+        r"the backward filter is not finite .*drift or dispersion of the step at time 0, on the way to node",
     ),
     "exact observation of a root": (
         lambda: observed(mjp.Exactly(), np.zeros((3, 2))),
@@ -240,6 +242,48 @@ def test_bad_input_is_named(name):
     call, kind, message = BAD[name]
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_a_step_that_leaves_the_numbers_is_named_with_its_time_and_node():
+    process = mjp.Diffusion(lambda t, x: jnp.where(t > 1.2, jnp.inf, -x), 1.0)
+    graph = mjp.chain(process, TIMES, initial=jnp.ones(1), steps=4)
+    place = r"at time 1\.5, on the way to node 2"
+    with pytest.raises(ValueError, match=r"the simulated path is not finite from the state " + place):
+        mjp.simulate(graph, jax.random.key(0))
+    graph.observe_each(lambda x: dist.Normal(x[0], 1.0), np.ones(3))
+    with pytest.raises(ValueError, match=r"step at time 1\.25, on the way to node 2, is not finite"):
+        mjp.condition(graph)
+
+
+def test_a_path_that_explodes_is_named_with_its_time_and_node():
+    """A cubic drift that grows: Euler steps double the number of digits, each."""
+    process = mjp.Diffusion(lambda t, x: 50 * x**3, 1.0)
+    graph = mjp.chain(process, TIMES, initial=jnp.full(1, 3.0), steps=10)
+    with pytest.raises(ValueError, match=r"not finite from the state at time 0\.\d, on the way to node 1"):
+        mjp.simulate(graph, jax.random.key(0))
+    tree = mjp.tree("((a:1,b:1)m:0.1,c:0.2)r;", process, initial=jnp.full(1, 3.0), steps=10)
+    with pytest.raises(ValueError, match=r"from the state at time 0\.\d+, on the way to node '[cm]'"):
+        mjp.simulate(tree, jax.random.key(0))
+
+
+def test_a_singular_step_before_an_exact_observation_is_named():
+    process = mjp.Diffusion(lambda t, x: -x, lambda t, x: jnp.maximum(x - 5.0, 0.0))
+    graph = mjp.chain(process, TIMES, initial=jnp.full(1, 9.0))
+    graph.observe_each(mjp.Exactly(), np.array([np.nan, 1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"the exact observation at node 1 cannot be reached"):
+        mjp.condition(graph)
+
+
+def test_a_fit_that_cannot_start_names_the_place():
+    def model(y):
+        rate = numpyro.sample("rate", dist.LogNormal(0.0, 0.1))
+        process = mjp.Diffusion(lambda t, x: jnp.where(t > 1.2, jnp.inf, -rate * jnp.sin(x)), 1.0)
+        graph = mjp.chain(process, TIMES, initial=jnp.ones(1), steps=4)
+        graph.observe_each(lambda x: dist.Normal(x[0], 0.1), y)
+        mjp.sample("x", graph, auxiliary="prior mean")
+
+    with pytest.raises(ValueError, match=r"time .* on the way to node"):
+        mjp.fit(model, np.ones(3), draws=2, warmup=2, chains=1, progress=False)
 
 
 def test_noise_that_depends_on_what_is_not_seen_is_explained():

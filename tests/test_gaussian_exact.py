@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import networkx as nx
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pandas
 import pytest
@@ -373,3 +374,112 @@ def test_exact_observations_of_a_part_of_the_state():
         np.testing.assert_allclose(path.values.reshape(-1), mean, atol=1e-9)
         assert path.edge(1, 2).values.shape == (steps + 1, 2)
         np.testing.assert_allclose(path.at(times), path.values, atol=1e-12)
+
+
+def one_step_ahead(joint, looks, times):
+    """Terms by node as differences of joint densities of the observations up to each time."""
+    upto = [0.0]
+    for t in range(times):
+        past = [look for look in looks if look[0] <= t]
+        upto.append(joint.observe(past)[0] if past else 0.0)
+    return np.diff(upto)
+
+
+def looks_of(y, look, noise):
+    """Observations through a matrix, with the noise of each time, of what is there."""
+    found = []
+    for t, value in enumerate(y):
+        seen = ~np.isnan(value)
+        if seen.any():
+            found.append((t, look[seen], noise[t][np.ix_(seen, seen)], value[seen]))
+    return found
+
+
+@pytest.mark.parametrize("sd", [1.0, 1e-5], ids=["blunt", "sharp"])
+def test_one_step_ahead_terms_of_partial_and_repeated_observations(sd):
+    times, look = 5, np.array([[1.0, 0.5], [0.0, 2.0]])
+    noise = np.array([np.eye(2) * (0.2 + t) + 0.1 for t in range(times)]) * sd**2
+    y, again = RNG.normal(size=(times, 2)), RNG.normal(size=(times, 1))
+    y[0, 1] = y[2, 0] = y[3, 0] = y[3, 1] = again[0, 0] = np.nan
+    joint = chain_joint([A] * 4, [SHIFT] * 4, [Q] * 4)
+    looks = looks_of(y, look, noise) + looks_of(again, LOOK, [NOISE] * times)
+    graph = mjp.chain(mjp.LinearGaussian(A, SHIFT, Q), np.arange(times), initial=root())
+    graph.observe_each(mjp.LinearGaussianObservation(look, noise), y)
+    graph.observe_each(mjp.LinearGaussianObservation(LOOK, NOISE), again)
+    guided = mjp.condition(graph)
+    np.testing.assert_allclose(guided.terms, one_step_ahead(joint, looks, times), rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(jnp.sum(guided.terms), guided.log_evidence, rtol=1e-9 if sd == 1.0 else 1e-6)
+    assert guided.terms[3] != 0.0  # seen through the second matrix only
+    assert mjp.condition(mjp.tree(star(3), mjp.LinearDiffusion(B, None, SIGMA), initial=MEAN)).terms is None
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_one_step_ahead_terms_of_exact_observations(steps):
+    """An exact observation counts at its own node, after what was seen of the node before it."""
+    times, look = np.array([0.0, 0.3, 1.0, 1.4]), np.array([[1.0, 0.3]])
+    sigma = np.array([[0.3, 0.0], [0.1, 0.7]])
+    parts = [
+        list(map(np.asarray, linear_transition(jnp.asarray(B), jnp.asarray(SHIFT), sigma @ sigma.T, dt)))
+        for dt in np.diff(times)
+    ]
+    joint = chain_joint(*zip(*parts, strict=True))
+    y, blurred = RNG.normal(size=(4, 1)), RNG.normal(size=(4, 1))
+    y[0] = np.nan
+    y[2] = np.nan
+    looks = observed(y, look, np.zeros((1, 1))) + observed(blurred)
+    graph = mjp.chain(mjp.LinearDiffusion(B, SHIFT, sigma), times, initial=root(), steps=steps)
+    graph.observe_each(mjp.LinearGaussianObservation(look, 0.0), y)
+    graph.observe_each(mjp.LinearGaussianObservation(LOOK, NOISE), blurred)
+    guided = mjp.condition(graph)
+    np.testing.assert_allclose(guided.terms, one_step_ahead(joint, looks, 4), rtol=1e-9)
+    np.testing.assert_allclose(jnp.sum(guided.terms), guided.log_evidence, rtol=1e-9)
+
+
+def test_terms_are_the_factor_of_a_model_and_have_the_gradient_of_the_evidence():
+    y = RNG.normal(size=6)
+
+    def graph(scale):
+        process = mjp.LinearGaussian(A, SHIFT, Q * scale)
+        chain = mjp.chain(process, np.arange(6), initial=root())
+        return chain.observe_each(lambda x: dist.Normal(LOOK[0] @ x, 0.4**0.5), y)
+
+    def model():
+        mjp.sample("x", graph(numpyro.sample("scale", dist.LogNormal())))
+
+    draws = {"scale": jnp.array([0.7, 1.3])}
+    pointwise = numpyro.infer.log_likelihood(model, draws)["x/log_likelihood"]
+    np.testing.assert_allclose(pointwise[1], mjp.condition(graph(1.3)).terms, rtol=1e-12)
+    terms = jax.jit(jax.grad(lambda s: jnp.sum(mjp.condition(graph(s)).terms)))
+    evidence = jax.jit(jax.grad(lambda s: mjp.condition(graph(s)).log_evidence))
+    np.testing.assert_allclose(terms(1.3), evidence(1.3), rtol=1e-9)
+
+
+# The 16 leaves of hyperiax's notebooks "Gaussian BFFG" and "Gaussian NUTS": a binary tree of 31 nodes with
+# unit edges, the root at zero, seed 202605 (`jax.random.PRNGKey`, float32).
+HYPERIAX_LEAVES = [
+    -3.23184544, -1.77594972, -3.10586593, -1.82588863, -1.48292662, 0.63462077, -1.68390494, -1.62455474,
+    -0.58296961, -0.47483671, -1.07534136, 0.30642226, -0.40320788, -0.80358248, -0.21134379, 0.56311185,
+]  # fmt: skip
+
+
+def test_the_tree_of_hyperiax_has_its_density_and_posterior_means():
+    """Brownian traits with variances σ² per edge and τ² per leaf, log-priors N(0, 2²), on its own grid."""
+    tree = nx.DiGraph()
+    tree.add_edges_from(((i - 1) // 2, i, {"length": 1.0}) for i in range(1, 31))
+    values = dict(zip(range(15, 31), np.array(HYPERIAX_LEAVES)[:, None], strict=True))
+
+    def evidence(log_variance, log_noise):
+        process = mjp.LinearGaussian(1.0, covariance=jnp.exp(log_variance))
+        graph = mjp.tree(tree, process, initial=jnp.zeros(1))
+        graph.observe_each(lambda x: dist.Normal(x, jnp.exp(0.5 * log_noise)), values)
+        return mjp.condition(graph).log_evidence
+
+    np.testing.assert_allclose(evidence(np.log(0.5), np.log(0.1)), -24.4213, atol=5e-5)
+    log_variance, log_noise = np.linspace(-3.0, 2.0, 200), np.linspace(-5.0, 1.0, 200)
+    along = lambda v: jax.vmap(lambda n: evidence(v, n))(log_noise)
+    found = np.asarray(jax.jit(lambda grid: jax.lax.map(along, grid))(log_variance))
+    found = found - log_variance[:, None] ** 2 / 8 - log_noise[None] ** 2 / 8
+    posterior = np.exp(found - found.max())
+    posterior /= posterior.sum()
+    np.testing.assert_allclose(posterior.sum(1) @ np.exp(log_variance), 0.4669, atol=5e-5)
+    np.testing.assert_allclose(posterior.sum(0) @ np.exp(log_noise), 0.3721, atol=5e-5)

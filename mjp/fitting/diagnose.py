@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mjp.inference import condition, is_exact_family
 from mjp.numpyro_bridge import graphs_of, latent_sites, pointwise_log_likelihood, structure
 
 
@@ -21,6 +22,13 @@ def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) ->
         return pointwise_log_likelihood(model, args, kwargs, parameters)
 
     keys = jax.random.split(jax.random.key(1), 8)
+    at_first = _prior_draw(model, args, kwargs, keys[0], sites)
+    for name, graph in graphs_of(model, args, kwargs, at_first).items():
+        if not is_exact_family(graph):
+            guided = condition(graph)
+            trouble = guided.trouble(guided.sample(keys[0])[0])
+            if trouble:
+                raise ValueError(f"{name}: at a draw from the prior the path is not finite from {trouble}")
     terms = jax.jit(lambda keys: jax.lax.map(at_prior, keys))(keys)
     for name, values in terms.items():
         never = ~np.isfinite(np.asarray(values)).any(axis=0)

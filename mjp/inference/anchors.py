@@ -28,11 +28,25 @@ def at_prior_mean(graph: GaussianGraph) -> Anchors:
     """Anchors along the forward model without noise, from the means of the roots."""
 
     def mover(kind: Kind) -> Any:
-        return lambda x, at: kind.process.step(x, Interval(*at))[0]
+        return lambda x, at: kind.step(x, Interval(*at))[0]
 
     inputs = [tuple(kind.intervals()) for kind in graph.kinds]
     nodes, steps = follow(graph, graph.root_mean, [mover(kind) for kind in graph.kinds], inputs)
     return Anchors(nodes, steps)
+
+
+def at_roots(graph: GaussianGraph) -> Anchors:
+    """Anchors at the mean of the root above, for graphs without observations, whose guide is the prior."""
+    layout = graph.layout
+    means = jnp.zeros((layout.n_components, layout.dim), graph.root_mean.dtype)
+    nodes = means.at[layout.component[layout.root_nodes]].set(graph.root_mean)[layout.component]
+    return Anchors(nodes, _along_edges(graph, nodes))
+
+
+def _along_edges(graph: GaussianGraph, nodes: Array) -> list[Array]:
+    """The same anchor for all steps of an edge: that of its child."""
+    shape = lambda kind: (*kind.times.shape, graph.layout.dim)
+    return [jnp.broadcast_to(nodes[kind.ends.children][:, None], shape(kind)) for kind in graph.kinds]
 
 
 def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
@@ -44,12 +58,7 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     part of it goes far beyond its maximum.
     """
     layout = graph.layout
-    root = (
-        jnp.zeros((layout.n_components, layout.dim))
-        .at[layout.component[layout.root_nodes]]
-        .set(graph.root_mean)
-    )
-    prior = root[layout.component]
+    prior = at_roots(graph).nodes
     suggested, ridge = prior, 1e-6 * jnp.eye(layout.dim)
     variance = jnp.maximum(jnp.mean(jnp.sum(graph.root_factor**2, axis=-1)), 1.0)
 
@@ -68,20 +77,16 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
     def step(suggested: Array, _: None) -> tuple[Array, None]:
         potential = node_potentials(sites, suggested, layout.n_nodes, prior.dtype)
         # in units of what is seen, unseen coordinates stay where they are
-        size = jnp.trace(potential.precision, axis1=-2, axis2=-1)
-        weak = jnp.where(size > 0, size, 1.0)[:, None, None] * ridge
-        right = potential.linear + times(weak, prior)
-        new = solve_positive(potential.precision + weak, right)
+        size = jnp.trace(potential.precision)
+        weak = jnp.where(size > 0, size, 1.0) * ridge[..., None]
+        right = potential.linear + times(weak, prior.T)
+        new = solve_positive(potential.precision + weak, right).T
         return (_best_along(suggested, new, penalised) if curved else new), None
 
     # likelihoods that are not linear in the state suggest one by repeated expansion
     suggested, _ = jax.lax.scan(step, suggested, None, length=n_steps)
     nodes = suggested[_next_observed(layout.parent, sites)]
-    steps = [
-        jnp.broadcast_to(nodes[kind.ends.children][:, None], (*kind.times.shape, layout.dim))
-        for kind in graph.kinds
-    ]
-    return Anchors(nodes, steps)
+    return Anchors(nodes, _along_edges(graph, nodes))
 
 
 def _best_along(old: Array, new: Array, log_likelihood: Callable[[Array], Array]) -> Array:

@@ -33,6 +33,10 @@ class Guided(eqx.Module):
         """The guided draw as a pure function of innovations z ~ N(0, I); returns its log-weight too."""
         raise NotImplementedError
 
+    def trouble(self, path: Any) -> str | None:
+        """Words for what is wrong with the numbers of a path that is known; None if nothing is."""
+        return None
+
     def sample(self, key: Array) -> tuple[Trajectory, Array]:
         """A draw of the guided process and its log-weight (in the batch shape of the graph)."""
         shapes = self.innovations

@@ -1,5 +1,6 @@
 """Conditioning graphs of Gaussian processes: exact where they are linear, guided elsewhere."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,16 +12,19 @@ from jax import Array
 from mjp._checks import check_count, is_concrete
 from mjp._small_matrices import times
 from mjp.graph import Graph
-from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, damped
+from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, at_roots, damped
 from mjp.inference.condition import Guided
-from mjp.inference.gaussian_edges import Messages, guided_step, log_weights
+from mjp.inference.gaussian_edges import Messages, compose, guided_step, log_weights
 from mjp.inference.gaussian_graph import GaussianGraph, Kind, common_dim, evaluate
 from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
-from mjp.inference.gaussian_sweeps import backward, follow
+from mjp.inference.gaussian_sweeps import backward, follow, stacked
+from mjp.inference.gaussian_terms import is_single_path, one_step_ahead
+from mjp.inference.gaussian_trouble import in_guide, in_path
 from mjp.inference.pinning import pin
 from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled
+from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import register_engine
-from mjp.inference.segments import Segments, segment_sum
+from mjp.inference.segments import Segments, columns, segment_sum
 from mjp.processes.gaussian import GaussianProcess, Interval
 from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths, VectorTrajectory
@@ -57,6 +61,20 @@ class GaussianGuided(Guided):
         for i, kind in enumerate(self.graph.kinds):
             shapes[f"steps{i or ''}"] = (kind.n_edges, kind.n_steps, kind.process.noise_dim)
         return shapes
+
+    def trouble(self, path: VectorTrajectory) -> str | None:
+        """Words for the first state of a path that is not finite, with its time and node; None if all are."""
+        return in_path(self.names.graph, self.graph, path.values, list(path.paths.before))
+
+    @property
+    def terms(self) -> Array | None:
+        """One-step-ahead log-densities (n_nodes,) of an exactly conditioned single path; else None.
+
+        Their sum is the evidence; the term of a node that is not observed is zero.
+        """
+        if not self.exact or self.log_evidence.ndim or not is_single_path(self.graph):
+            return None
+        return _terms(self)
 
     def push(self, z: dict[str, Array]) -> tuple[VectorTrajectory, Array]:
         """Guided paths as a smooth function of the innovations, and their log-weight."""
@@ -113,7 +131,7 @@ class GaussianGuided(Guided):
         if self.graph.linear and self.expanded:
             return [jnp.zeros(kind.n_edges, before[0].dtype) for kind in self.graph.kinds]
         return [
-            jnp.sum(log_weights(kind, message, states), axis=1)
+            jnp.sum(log_weights(kind, message, jnp.moveaxis(states, 0, -1)), axis=0)
             for kind, message, states in zip(self.graph.kinds, self.messages, before, strict=True)
         ]
 
@@ -122,7 +140,7 @@ class GaussianGuided(Guided):
         for observed, potential in zip(self.sites, self.site_potentials, strict=True):
             if not observed.site.exact:
                 states = nodes[observed.nodes]
-                ratio = observed.site.log_likelihood(states) - potential.log_value(states)
+                ratio = observed.site.log_likelihood(states) - potential.log_value(states.T)
                 found.append((observed.nodes, ratio))
         return found
 
@@ -144,22 +162,28 @@ def _push(guided: GaussianGuided, z: dict[str, Array]) -> tuple[VectorTrajectory
     return guided._push(z)
 
 
+@eqx.filter_jit
+def _terms(guided: GaussianGuided) -> Array:
+    edges = stacked([compose(message.steps) for message in guided.messages])
+    return one_step_ahead(guided.graph, edges, guided.sites)
+
+
 def guided_paths(
     graph: GaussianGraph, potentials: Canonical, messages: list[Messages], z: dict[str, Array]
 ) -> tuple[Array, list[Array]]:
     """States at the nodes and at the start of all steps, from the roots down."""
     roots = graph.root_mean
     if graph.layout.root_noise:
-        at_roots = jax.tree.map(lambda leaf: leaf[graph.layout.root_nodes], potentials)
-        gain = gain_of(at_roots, graph.root_factor)
-        roots = roots + times(gain.loading, gain.steering(roots) + z["roots"])
+        gain = gain_of(columns(potentials, graph.layout.root_nodes), graph.root_factor)
+        roots = roots + times(gain.loading, gain.steering(roots.T) + z["roots"].T).T
 
     def mover(kind: Kind) -> Any:
         return lambda x, own: guided_step(kind, x, Interval(*own[0]), own[1], own[2])
 
     inputs = []
     for i, (kind, message) in enumerate(zip(graph.kinds, messages, strict=True)):
-        inputs.append((tuple(kind.intervals()), message, z[f"steps{i or ''}"]))
+        towards = message.towards(kind)
+        inputs.append((tuple(kind.intervals()), towards, jnp.moveaxis(z[f"steps{i or ''}"], 0, -1)))
     return follow(graph, roots, [mover(kind) for kind in graph.kinds], inputs)
 
 
@@ -183,7 +207,7 @@ def condition_gaussian(
     evidence, anchors, potentials, messages, own = _prepare(model, sites, *options)
     evidence = evidence.reshape(graph.batch_shape)
     if observed and is_concrete(evidence):
-        _check_evidence(graph, np.asarray(evidence))
+        _check_evidence(graph, np.asarray(evidence), lambda: in_guide(graph, model, anchors, sites, own))
     return GaussianGuided(
         log_evidence=evidence,
         graph=model,
@@ -215,6 +239,10 @@ def _filter(
         _auxiliary_of(kind, process).linearise(at)
         for kind, at in zip(model.kinds, anchors.steps, strict=True)
     ]
+    if not sites:
+        # no potential depends on these steps, and one that is not finite must not reach those before it
+        flat = lambda s: LinearSteps(jnp.zeros_like(s.matrix), jnp.zeros_like(s.offset), s.factor)
+        steps = [flat(s) for s in steps]
     n, dtype = model.layout.n_nodes, model.root_mean.dtype
     own = [observed.site.potential(anchors.nodes[observed.nodes]) for observed in sites]
     # noise that does not depend on the state steers with one gain per step, computed beforehand
@@ -240,7 +268,9 @@ def _anchors(
     ):  # a linear process is its own expansion, wherever that is made
         zeros = [jnp.zeros((*kind.times.shape, model.layout.dim)) for kind in model.kinds]
         return Anchors(jnp.zeros((model.layout.n_nodes, model.layout.dim)), zeros)
-    if auxiliary == "prior mean" or not sites:
+    if not sites:
+        return at_roots(model)
+    if auxiliary == "prior mean":
         return at_prior_mean(model)
     anchors = at_observations(model, sites)
     if auxiliary == "observations":
@@ -259,11 +289,11 @@ def _anchors(
 
 def _log_evidence(model: GaussianGraph, potentials: Canonical) -> Array:
     layout = model.layout
-    at_roots = jax.tree.map(lambda leaf: leaf[layout.root_nodes], potentials)
+    at_roots, mean = columns(potentials, layout.root_nodes), model.root_mean.T
     if layout.root_noise:
-        terms = log_pulled(at_roots, gain_of(at_roots, model.root_factor), model.root_mean)
+        terms = log_pulled(at_roots, gain_of(at_roots, model.root_factor), mean)
     else:
-        terms = at_roots.log_value(model.root_mean)
+        terms = at_roots.log_value(mean)
     return segment_sum(terms, Segments(layout.component[layout.root_nodes], layout.n_components))
 
 
@@ -287,12 +317,12 @@ def _check_options(auxiliary: Any, iterations: int | None, damping: float) -> No
         )
 
 
-def _check_evidence(graph: Graph, evidence: np.ndarray) -> None:
+def _check_evidence(graph: Graph, evidence: np.ndarray, find: Callable[[], str | None]) -> None:
     bad = np.flatnonzero(~np.isfinite(evidence))
     if len(bad) == 0:
         return
     where = f" of series {int(bad[0])}" if evidence.ndim else ""
+    cause = find() or "look at the drift, the dispersion and the data for values that are far too large"
     raise ValueError(
-        f"the backward filter{where} is not finite (log-evidence {evidence.reshape(-1)[bad[0]]}); look at "
-        "the drift, the dispersion and the data for values that are not finite or far too large"
+        f"the backward filter{where} is not finite (log-evidence {evidence.reshape(-1)[bad[0]]}); {cause}"
     )

@@ -13,7 +13,7 @@ from jax import Array
 from mjp._checks import check_finite
 from mjp._small_matrices import semidefinite_cholesky
 from mjp.graph import Graph, Roots
-from mjp.inference.pinning import PinnedEdges
+from mjp.inference.pinning import PinnedEdges, select_edges
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.schedule import Levels, Paths, schedule_levels, schedule_paths, topological_depth
@@ -44,22 +44,29 @@ class Kind(eqx.Module):
         return self.times.shape[0]
 
     def intervals(self) -> Interval:
-        """All steps (E, n), the covariates spread over the steps of an edge."""
+        """All steps (n, E), the covariates spread over the steps of an edge."""
+        times = self.times.T
         spread = {
-            name: jnp.broadcast_to(jnp.asarray(v)[:, None], self.times.shape)
-            for name, v in self.covariates.items()
+            name: jnp.broadcast_to(jnp.asarray(v)[None], times.shape) for name, v in self.covariates.items()
         }
-        return Interval(self.times, self.durations, spread)
+        return Interval(times, self.durations.T, spread)
 
     def steps(self, states: Array) -> tuple[Array, Array]:
-        """Means (E, n, d) and factors (E, n, d, r) of the true steps from states (E, n, d)."""
-        return jax.vmap(jax.vmap(self.process.step))(states, self.intervals())
+        """Means (n, d, E) and factors (n, d, r, E) of the true steps from states (n, d, E)."""
+        return jax.vmap(self.step)(states, self.intervals())
+
+    def step(self, x: Array, at: Interval) -> tuple[Array, Array]:
+        """Means (d, ...) and factors (d, r, ...) of true steps from states (d, ...), the batch last."""
+        step = self.process.step
+        for _ in range(x.ndim - 1):
+            step = jax.vmap(step, in_axes=-1, out_axes=-1)
+        return step(x, at)
 
     def linearise(self, anchors: Array) -> LinearSteps:
-        """The auxiliary's steps (E, n, ...) at anchors (E, n, d)."""
+        """The auxiliary's steps (n, ..., E) at anchors (E, n, d)."""
         rule = rule_of(self.process)
-        one = lambda anchor, at: rule.linearise(self.process, anchor, at)
-        return jax.vmap(jax.vmap(one))(anchors, self.intervals())
+        one = lambda anchor, at: rule.linearise(self.step, anchor, at)
+        return jax.vmap(one)(jnp.moveaxis(anchors, 0, -1), self.intervals())
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +94,7 @@ class GaussianGraph(eqx.Module):
 
     kinds: tuple[Kind, ...]
     root_mean: Array  # (n_roots, d)
-    root_factor: Array  # (n_roots, d, d), zero for a known value
+    root_factor: Array  # (d, d, n_roots), zero for a known value
     layout: Layout = eqx.field(static=True)
 
     @property
@@ -104,14 +111,10 @@ def evaluate(graph: Graph, pinned: PinnedEdges) -> GaussianGraph:
             the right shape, a continuous process on an edge of duration zero with steps.
     """
     dim = common_dim(graph)
-    kinds = tuple(_kind(edges) for edges in pinned.edges)
     n = pinned.n_nodes
-    parent, edge_of_node, offset = np.full(n, -1, dtype=np.int64), np.full(n + 1, -1, dtype=np.int64), 0
-    for kind in kinds:
-        parent[kind.ends.children] = kind.ends.parents
-        edge_of_node[kind.ends.children] = offset + np.arange(kind.n_edges)
-        offset += kind.n_edges
-    edge_of_node[edge_of_node < 0] = offset
+    parent = np.full(n, -1, dtype=np.int64)
+    for edges in pinned.edges:
+        parent[edges.children] = edges.parents
     root_nodes = np.concatenate([roots.nodes for roots in graph.roots])
     orphans = np.setdiff1d(np.flatnonzero(parent < 0), root_nodes)
     if len(orphans):
@@ -122,8 +125,19 @@ def evaluate(graph: Graph, pinned: PinnedEdges) -> GaussianGraph:
     component = of_root[head]
     laws = [_root_law(roots, dim, graph) for roots in graph.roots]
     dtype = jnp.result_type(float, *(mean for mean, _ in laws))
-    cut = schedule_paths(parent, np.zeros(n, dtype=bool), component) if len(kinds) == 1 else None
+    alone = len(pinned.edges) == 1
+    cut = schedule_paths(parent, np.zeros(n, dtype=bool), component) if alone else None
     paths = cut[0][0] if cut is not None and len(cut[0]) == 1 else None
+    levels = None if paths is not None else schedule_levels(parent)
+    # edges in the order of their rows, so that sweeps read and write long runs
+    row = np.arange(n) if levels is None else levels.row_of_node
+    batches = [select_edges(edges, np.argsort(row[edges.children])) for edges in pinned.edges]
+    kinds = tuple(_kind(edges) for edges in batches)
+    edge_of_node, offset = np.full(n + 1, -1, dtype=np.int64), 0
+    for kind in kinds:
+        edge_of_node[kind.ends.children] = offset + np.arange(kind.n_edges)
+        offset += kind.n_edges
+    edge_of_node[edge_of_node < 0] = offset
     layout = Layout(
         parent=parent,
         component=component,
@@ -131,7 +145,7 @@ def evaluate(graph: Graph, pinned: PinnedEdges) -> GaussianGraph:
         root_noise=any(isinstance(roots.initial, dist.Distribution) for roots in graph.roots),
         edge_of_node=edge_of_node,
         paths=paths,
-        levels=None if paths is not None else schedule_levels(parent),
+        levels=levels,
         n_components=max(int(np.prod(graph.batch_shape)), 1),
         n_graph_nodes=graph.n_nodes,
         dim=dim,
@@ -139,7 +153,7 @@ def evaluate(graph: Graph, pinned: PinnedEdges) -> GaussianGraph:
     return GaussianGraph(
         kinds,
         jnp.concatenate([mean for mean, _ in laws]).astype(dtype),
-        jnp.concatenate([factor for _, factor in laws]).astype(dtype),
+        jnp.concatenate([factor for _, factor in laws], axis=-1).astype(dtype),
         layout,
     )
 
@@ -172,7 +186,7 @@ def _kind(edges: Any) -> Kind:
 
 
 def _root_law(roots: Roots, dim: int, graph: Graph) -> tuple[Array, Array]:
-    """Means (n, d) and factors (n, d, d) of roots."""
+    """Means (n, d) and factors (d, d, n) of roots."""
     n, law = len(roots.nodes), roots.initial
     where = lambda node: f"initial: the state at {graph.describe_node(node)}"
     if not isinstance(law, dist.Distribution):
@@ -186,7 +200,7 @@ def _root_law(roots: Roots, dim: int, graph: Graph) -> tuple[Array, Array]:
                 raise ValueError(f"{where(node)} must have shape ({dim},), got {array.shape}")
             check_finite(where(node), array)
             values.append(array.reshape(dim))
-        return jnp.stack(values), jnp.zeros((n, dim, dim))
+        return jnp.stack(values), jnp.zeros((dim, dim, n))
     mean, covariance = gaussian_moments(law, dim)
     if mean is None:
         raise ValueError(
@@ -194,7 +208,8 @@ def _root_law(roots: Roots, dim: int, graph: Graph) -> tuple[Array, Array]:
             f"got {type(law).__name__} of shape {law.batch_shape + law.event_shape}"
         )
     mean = jnp.broadcast_to(mean, (n, dim))
-    return mean, jnp.broadcast_to(semidefinite_cholesky(covariance), (n, dim, dim))
+    factor = semidefinite_cholesky(jnp.moveaxis(jnp.broadcast_to(covariance, (n, dim, dim)), 0, -1))
+    return mean, factor
 
 
 def gaussian_moments(law: Any, dim: int) -> tuple[Any, Any]:

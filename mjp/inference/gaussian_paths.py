@@ -11,7 +11,7 @@ from jax import Array, lax
 from mjp.inference.gaussian_graph import GaussianGraph
 from mjp.inference.potentials.canonical import Canonical, gain_of, pull_back
 from mjp.inference.rules.gaussian import LinearSteps
-from mjp.inference.segments import Segments, rows, take
+from mjp.inference.segments import Segments, columns, take
 
 
 def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Canonical:
@@ -21,24 +21,23 @@ def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Cano
     in float32; only the first node of a path has the whole constant, the others that of their own step.
 
     Args:
-        edges: one composed step of the auxiliary per edge, (E, ...) or (1, ...) if all are the same.
+        edges: one composed step of the auxiliary per edge, (..., E).
         sites: potentials of the observations at each node, (n,).
     """
     paths = graph.layout.paths
     assert paths is not None
     by_position = _at_positions(sites, paths.nodes)
-    shared = edges.matrix.shape[0] == 1 and graph.kinds[0].n_edges > 1
     index = graph.layout.edge_of_node[paths.nodes[1:]]
     real = index < graph.kinds[0].n_edges
-    steps = None if shared else rows(edges, np.where(real, index, 0))
+    steps = columns(edges, np.where(real, index, 0))
+    steps = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), steps)
     ragged = not np.all(real)
 
     def step(child: Canonical, x: Any) -> tuple[Canonical, Canonical]:
         site, own, exists = x
-        own = jax.tree.map(lambda leaf: leaf[0], edges) if own is None else own
         pulled = pull_back(child, gain_of(child, own.factor), own.matrix, own.offset)
         if exists is not None:
-            pulled = jax.tree.map(lambda new, old: _where(exists, new, old), pulled, child)
+            pulled = jax.tree.map(lambda new, old: jnp.where(exists, new, old), pulled, child)
         potential = pulled.fuse(site)
         # a carry without constants: what each step adds is emitted, and nothing accumulates
         return Canonical(jnp.zeros_like(potential.constant), *_without_constant(potential)), potential
@@ -53,7 +52,7 @@ def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Cano
     whole = stacked.constant.at[0].set(jnp.sum(stacked.constant, axis=0))
     stacked = Canonical(whole, *_without_constant(stacked))
     if single:
-        stacked = jax.tree.map(lambda leaf: leaf[:, None], stacked)
+        stacked = jax.tree.map(lambda leaf: leaf[..., None], stacked)
     return _at_nodes(stacked, paths.nodes, graph.layout.n_nodes)
 
 
@@ -68,8 +67,8 @@ def forward(
 
     Args:
         roots: (n_roots, d) states.
-        step: from a state (d,) and the inputs of one step to the next state.
-        inputs: pytree of arrays (E, n, ...).
+        step: from states (d, ...) and the inputs (..., ...) of one step to the next states.
+        inputs: pytree of arrays (n, ..., E).
 
     Returns:
         states at the nodes (n_nodes, d), and at the start of every step (E, n, d).
@@ -80,59 +79,56 @@ def forward(
     index = graph.layout.edge_of_node[paths.nodes[1:]]
     real = index < kind.n_edges
     ragged, single = not np.all(real), n_paths == 1
-    arranged = rows(inputs, np.where(real, index, 0))  # (L, S, n, ...)
+    arranged = columns(inputs, np.where(real, index, 0))  # (n, ..., L, S)
     arranged = jax.tree.map(
-        lambda leaf: jnp.moveaxis(leaf, 2, 1).reshape(length * n, n_paths, *leaf.shape[3:]), arranged
+        lambda leaf: jnp.moveaxis(leaf, -2, 0).reshape(length * n, *leaf.shape[1:-2], n_paths), arranged
     )
     root_of = np.zeros(graph.layout.n_nodes + 1, dtype=np.int64)
     root_of[graph.layout.root_nodes] = np.arange(len(graph.layout.root_nodes))
-    start = roots[root_of[paths.nodes[0]]]
-    arranged, start = _squeeze(arranged, single), start[0] if single else start
-    follow = step if single else jax.vmap(step)
+    start = roots[root_of[paths.nodes[0]]].T
+    arranged, start = _squeeze(arranged, single), start[:, 0] if single else start
 
     def advance(x: Array, own: Any) -> tuple[Array, Array]:
         inputs, exists = own
-        following = follow(x, inputs)
-        return (following if exists is None else jnp.where(exists[:, None], following, x)), x
+        following = step(x, inputs)
+        return (following if exists is None else jnp.where(exists, following, x)), x
 
     exists = np.repeat(real, n, axis=0) if ragged else None
     last, before = lax.scan(advance, start, (arranged, exists))
     if single:
-        last, before = last[None], before[:, None]
+        last, before = last[..., None], before[..., None]
     nodes = jnp.concatenate([before[::n], last[None]])
-    values = _at_nodes(nodes, paths.nodes, graph.layout.n_nodes)
+    values = _at_nodes(nodes, paths.nodes, graph.layout.n_nodes).T
     # from positions back to edges
-    by_edge = jnp.moveaxis(before.reshape(length, n, n_paths, -1), 1, 2).reshape(length * n_paths, n, -1)
+    by_edge = jnp.moveaxis(before.reshape(length, n, -1, n_paths), -1, 1)
+    by_edge = by_edge.reshape(length * n_paths, *by_edge.shape[2:])
     where = np.zeros(kind.n_edges, dtype=np.int64)
     where[index[real]] = np.flatnonzero(real.reshape(-1))
     return values, take(by_edge, Segments(where, length * n_paths))
 
 
 def _at_positions(tree: Any, nodes: np.ndarray) -> Any:
-    """Arrays by node (n, ...) as arrays by position (L + 1, S, ...), zero beyond the end of a path."""
+    """Arrays by node (..., n) as arrays by position (L + 1, ..., S), zero beyond the end of a path."""
 
     def arrange(leaf: Array) -> Array:
-        if np.array_equal(nodes.reshape(-1), np.arange(leaf.shape[0])):
-            return leaf.reshape(*nodes.shape, *leaf.shape[1:])
-        padded = jnp.concatenate([leaf, jnp.zeros((1, *leaf.shape[1:]), leaf.dtype)])
-        found = take(padded, Segments(nodes.reshape(-1), leaf.shape[0] + 1))
-        return found.reshape(*nodes.shape, *leaf.shape[1:])
+        if np.array_equal(nodes.reshape(-1), np.arange(leaf.shape[-1])):
+            found = leaf.reshape(*leaf.shape[:-1], *nodes.shape)
+        else:
+            zero = jnp.zeros((*leaf.shape[:-1], 1), leaf.dtype)
+            found = columns(jnp.concatenate([leaf, zero], axis=-1), nodes)
+        return jnp.moveaxis(found, -2, 0)
 
     return jax.tree.map(arrange, tree)
 
 
 def _at_nodes(tree: Any, nodes: np.ndarray, n_nodes: int) -> Any:
-    """Arrays by position (L + 1, S, ...) as arrays by node (n, ...)."""
+    """Arrays by position (L + 1, ..., S) as arrays by node (..., n)."""
     flat = nodes.reshape(-1)
     where = np.zeros(n_nodes + 1, dtype=np.int64)
     where[flat[::-1]] = np.arange(len(flat))[::-1]
-    segments = Segments(where[:n_nodes], len(flat))
-    return jax.tree.map(lambda leaf: take(leaf.reshape(-1, *leaf.shape[2:]), segments), tree)
+    by_node = lambda leaf: jnp.moveaxis(leaf, 0, -2).reshape(*leaf.shape[1:-1], -1)
+    return columns(jax.tree.map(by_node, tree), where[:n_nodes])
 
 
 def _squeeze(tree: Any, single: bool) -> Any:
-    return jax.tree.map(lambda leaf: leaf[:, 0], tree) if single else tree
-
-
-def _where(condition: Array, new: Array, old: Array) -> Array:
-    return jnp.where(condition.reshape(*condition.shape, *[1] * (new.ndim - condition.ndim)), new, old)
+    return jax.tree.map(lambda leaf: leaf[..., 0], tree) if single else tree

@@ -12,7 +12,16 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mjp._checks import is_concrete
-from mjp._small_matrices import cholesky, dot, log_determinant, solve_lower, times, transpose
+from mjp._small_matrices import (
+    cholesky,
+    dot,
+    identity,
+    log_determinant,
+    product,
+    solve_lower,
+    times,
+    transpose,
+)
 from mjp.graph import Graph, Observations
 from mjp.inference.pinning import PinnedEdges, is_exact_observation
 from mjp.inference.positive_part import positive_part
@@ -66,51 +75,59 @@ class GaussianSite(eqx.Module):
         if self.law is not None:
             return jax.vmap(self.law)(states, self.inputs)
         matrix, covariance, offset = self.observation
-        return times(matrix, states) + offset, jnp.broadcast_to(
-            covariance, (len(states), *covariance.shape[-2:])
-        )
+        mean = times(jnp.moveaxis(matrix, 0, -1), states.T).T + offset
+        return mean, jnp.broadcast_to(covariance, (len(states), *covariance.shape[-2:]))
 
     def potential(self, anchors: Array) -> Canonical:
+        matrix, target, constant = self.whitened(anchors)
+        back = transpose(matrix)
+        return Canonical(constant - 0.5 * dot(target, target), times(back, target), product(back, matrix))
+
+    def whitened(self, anchors: Array) -> tuple[Array, Array, Array]:
+        """The observations, expanded at anchors (m, d), in units of their noise: W x + e, e ~ N(0, I).
+
+        Returns:
+            W (k, d, m), the values (k, m) that W x + e took, and the logs of normalisers (m,); rows are
+            zero where an observation is missing.
+        """
         if self.law is not None and self.exact and self.inputs is None:  # the same everywhere
             anchor = jnp.zeros_like(anchors[0])
             mean, covariance = self.law(anchor, None)
             slope = jax.jacfwd(lambda x: self.law(x, None)[0])(anchor)
-            matrix, offset = slope[None], mean[None]
-            covariance = covariance[None]
+            matrix, offset, covariance = slope[..., None], mean[:, None], covariance[None]
         elif self.law is not None:
             mean, covariance = self.moments(anchors)
             slope = jax.jacfwd(lambda x, own: self.law(x, own)[0])
-            matrix = jax.vmap(slope)(anchors, self.inputs)
-            offset = mean - times(matrix, anchors)
+            matrix = jax.vmap(slope, out_axes=-1)(anchors, self.inputs)
+            offset = mean.T - times(matrix, anchors.T)
         else:
             matrix, covariance, offset = self.observation
-        seen = ~jnp.isnan(self.values)
-        residual = jnp.where(seen, self.values - offset, 0.0)
-        lower, constant = _masked_factor(covariance, seen)
-        matrix = jnp.where(seen[..., None], matrix, 0.0)
-        white = solve_lower(lower, jnp.concatenate([matrix, residual[..., None]], axis=-1))
-        whitened, target = white[..., :-1], white[..., -1]
-        return Canonical(
-            constant - 0.5 * dot(target, target),
-            jnp.sum(whitened * target[..., None], axis=-2),
-            transpose(whitened) @ whitened,
-        )
+            matrix, offset = jnp.moveaxis(matrix, 0, -1), offset[:, None]
+        residual = self.values.T - offset
+        lower, constant = self._masked_factor(covariance)
+        seen = ~jnp.isnan(self.values.T)
+        matrix = jnp.where(seen[:, None], matrix, 0.0)
+        right = jnp.concatenate([matrix, jnp.where(seen, residual, 0.0)[:, None]], axis=1)
+        white = solve_lower(lower, right)
+        return white[:, :-1], white[:, -1], constant
 
     def log_likelihood(self, states: Array) -> Array:
         mean, covariance = self.moments(states)
-        seen = ~jnp.isnan(self.values)
-        lower, constant = _masked_factor(covariance, seen)
-        residual = jnp.where(seen, self.values - mean, 0.0)
-        white = solve_lower(lower, residual[..., None])[..., 0]
+        lower, constant = self._masked_factor(covariance)
+        residual = jnp.where(jnp.isnan(self.values), 0.0, self.values - mean).T
+        white = solve_lower(lower, residual[:, None])[:, 0]
         return constant - 0.5 * dot(white, white)
 
+    def _masked_factor(self, covariance: Array) -> tuple[Array, Array]:
+        """Factors (k, k, m) of the covariances (m or 1, k, k) of what is seen, identity elsewhere.
 
-def _masked_factor(covariance: Array, seen: Array) -> tuple[Array, Array]:
-    """Factor of the covariance of what is seen, identity elsewhere; and the log of its normaliser."""
-    both = seen[..., :, None] & seen[..., None, :]
-    k = seen.shape[-1]
-    lower = cholesky(jnp.where(both, covariance, jnp.eye(k, dtype=covariance.dtype)))
-    return lower, -log_determinant(lower) - 0.5 * jnp.sum(seen, axis=-1) * jnp.log(2 * jnp.pi)
+        With the logs of their normalisers, (m,).
+        """
+        seen = ~jnp.isnan(self.values.T)
+        both = seen[:, None] & seen[None]
+        covariance = jnp.moveaxis(covariance, 0, -1)
+        lower = cholesky(jnp.where(both, covariance, identity(len(seen), covariance)))
+        return lower, -log_determinant(lower) - 0.5 * jnp.sum(seen, axis=0) * jnp.log(2 * jnp.pi)
 
 
 class SpreadSite(eqx.Module):
@@ -124,7 +141,7 @@ class SpreadSite(eqx.Module):
             site = eqx.tree_at(lambda s: s.values, self.gaussian, value[None])
             return expanded(lambda x: site.log_likelihood(x[None])[0], anchor)
 
-        return jax.vmap(one)(anchors, self.gaussian.values)
+        return jax.vmap(one, out_axes=-1)(anchors, self.gaussian.values)
 
     def log_likelihood(self, states: Array) -> Array:
         return self.gaussian.log_likelihood(states)
@@ -149,7 +166,7 @@ class LaplaceSite(eqx.Module):
         def one(anchor: Array, value: Array) -> Canonical:
             return expanded(lambda x: self._log_density(x, value), anchor)
 
-        return jax.vmap(one)(anchors, self.values)
+        return jax.vmap(one, out_axes=-1)(anchors, self.values)
 
     def log_likelihood(self, states: Array) -> Array:
         return jax.vmap(self._log_density)(states, self.values)
@@ -178,10 +195,15 @@ class Nodes:
 
 
 class Observed(eqx.Module):
-    """A batch of observed nodes with their site."""
+    """A batch of observed nodes with their site.
+
+    Attributes:
+        of_child: whether it is what an exact observation of each node's child says of the node.
+    """
 
     where: Nodes = eqx.field(static=True)
     site: Any
+    of_child: bool = eqx.field(static=True, default=False)
 
     @property
     def nodes(self) -> np.ndarray:
@@ -199,7 +221,7 @@ def sites_of(graph: Graph, dim: int, pinned: PinnedEdges) -> list[Observed]:
     sites = [Observed(Nodes(o.nodes), _site(graph, o, dim)) for o in noisy]
     for nodes, process, values, inputs in pinned.sites:
         site = GaussianSite(process.law, inputs, None, values, process.linear)
-        sites.append(Observed(Nodes(nodes), site))
+        sites.append(Observed(Nodes(nodes), site, of_child=True))
     return sites
 
 
@@ -209,13 +231,11 @@ def node_potentials(sites: list[Observed], anchors: Array, n_nodes: int, dtype: 
     for observed in sites:
         nodes = observed.nodes
         found = observed.site.potential(anchors[nodes])
-        shape = (len(nodes),)
-        full = jax.tree.map(
-            lambda leaf, like, shape=shape: jnp.broadcast_to(leaf, (*shape, *like.shape[1:])), found, total
-        )
+        spread = lambda leaf, like, n=nodes: jnp.broadcast_to(leaf, (*like.shape[:-1], len(n)))
+        full = jax.tree.map(spread, found, total)
         segments = Segments(nodes, n_nodes)
         total = total.fuse(
-            jax.tree.map(lambda leaf, segments=segments: segment_sum(leaf.astype(dtype), segments), full)
+            jax.tree.map(lambda leaf, at=segments: segment_sum(leaf.astype(dtype), at, -1), full)
         )
     return total
 

@@ -11,6 +11,7 @@ from mjp.inference.gaussian_edges import Messages, compose, messages
 from mjp.inference.gaussian_graph import GaussianGraph
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.rules.gaussian import LinearSteps
+from mjp.inference.segments import columns
 
 
 def follow(
@@ -29,7 +30,7 @@ def backward(
     sites: Canonical,
     factors: Sequence[Array | None],
 ) -> tuple[Canonical, list[Messages]]:
-    """Backward filter through the auxiliary's steps (E, n, ...) of every kind.
+    """Backward filter through the auxiliary's steps (n, ..., E) of every kind.
 
     Three sweeps: steps are composed along all edges at once, potentials are pulled back from node to
     node, and then along the steps of all edges at once; the number of sequential operations is that of
@@ -37,34 +38,30 @@ def backward(
 
     Args:
         sites: potentials of the observations at the nodes, (n,).
-        factors: for every kind, the noise factors (E, n, d, r) of its true steps, where they do not
+        factors: for every kind, the noise factors (n, d, r, E) of its true steps, where they do not
             depend on the state and differ from the auxiliary's; else None.
 
     Returns:
-        potentials at the nodes (n,), and the messages of every kind.
+        potentials at the nodes, (n,), and the messages of every kind.
     """
     edges = stacked([compose(steps) for steps in auxiliary])
     sweep = gaussian_levels if graph.layout.paths is None else gaussian_paths
     potentials = sweep.backward(graph, edges, sites)
     found = []
     for kind, steps, factor in zip(graph.kinds, auxiliary, factors, strict=True):
-        child = Canonical(
-            potentials.constant[kind.ends.children],
-            potentials.linear[kind.ends.children],
-            potentials.precision[kind.ends.children],
-        )
+        child = columns(potentials, kind.ends.children)
         found.append(messages(steps, child, factor))
     return potentials, found
 
 
 def stacked(steps: Sequence[LinearSteps]) -> LinearSteps:
-    """Steps of several kinds (E, ...) one after the other, with factors padded to equal width."""
+    """Steps of several kinds (..., E) one after the other, with factors padded to equal width."""
     if len(steps) == 1:
         return steps[0]
-    width = max(s.factor.shape[-1] for s in steps)
-    pad = lambda factor: jnp.pad(factor, ((0, 0), (0, 0), (0, width - factor.shape[-1])))
+    width = max(s.factor.shape[1] for s in steps)
+    pad = lambda factor: jnp.pad(factor, ((0, 0), (0, width - factor.shape[1]), (0, 0)))
     return LinearSteps(
-        jnp.concatenate([s.matrix for s in steps]),
-        jnp.concatenate([s.offset for s in steps]),
-        jnp.concatenate([pad(s.factor) for s in steps]),
+        jnp.concatenate([s.matrix for s in steps], axis=-1),
+        jnp.concatenate([s.offset for s in steps], axis=-1),
+        jnp.concatenate([pad(s.factor) for s in steps], axis=-1),
     )

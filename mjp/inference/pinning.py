@@ -111,10 +111,10 @@ def pin(graph: Graph, dim: int, *, observed: bool) -> PinnedEdges:
     for batch in batches:
         which = pinned_at[batch.children]
         if np.any(which < 0):
-            result.append(_select(batch, np.flatnonzero(which < 0)))
+            result.append(select_edges(batch, np.flatnonzero(which < 0)))
         for i in np.unique(which[which >= 0]):
             chosen = np.flatnonzero(which == i)
-            cut, last, n = _cut(_select(batch, chosen), n)
+            cut, last, n = _cut(select_edges(batch, chosen), n)
             result.extend(cut)
             position = {node: j for j, node in enumerate(pins[i].nodes.tolist())}
             values = pins[i].values[np.asarray([position[node] for node in last.children.tolist()])]
@@ -185,8 +185,9 @@ def is_exact_observation(likelihood: Any) -> bool:
     )
 
 
-def _select(batch: Edges, chosen: np.ndarray) -> Edges:
-    if len(chosen) == len(batch.children):
+def select_edges(batch: Edges, chosen: np.ndarray) -> Edges:
+    """Some edges of a batch, by position."""
+    if np.array_equal(chosen, np.arange(len(batch.children))):
         return batch
     return replace(
         batch,

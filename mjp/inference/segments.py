@@ -1,6 +1,7 @@
 """Sums over static segments, and gathers whose derivative is such a sum, without scatter."""
 
 import math
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +11,11 @@ import numpy as np
 from jax import Array, lax
 
 _WIDTH = 16  # items that one stage adds up
+_RUNS, _MANY = 32, 2**13  # up to _RUNS runs of at least _MANY positions are copied as slices
 _FEW, _LONG = 32, 8  # up to _FEW segments of items of at least _LONG numbers, a matrix product is faster
+
+
+type Runs = tuple[tuple[int, int, int], ...]  # start, length and step, 0 or 1
 
 
 class Segments(eqx.Module):
@@ -25,6 +30,8 @@ class Segments(eqx.Module):
     index: np.ndarray  # (n,) segment of each item; unsigned, because XLA tests signed indices at run time
     stages: tuple[np.ndarray, ...]  # (width, groups) items of each group, padded with one beyond the last
     trivial: bool = eqx.field(static=True)  # every segment has exactly its own item
+    runs: "Runs | None" = eqx.field(static=True)  # of the index
+    runs_of_stages: "tuple[Runs | None, ...]" = eqx.field(static=True)
 
     def __init__(self, index: np.ndarray, n_segments: int):
         self.index = np.asarray(index, dtype=np.uint32)
@@ -37,10 +44,28 @@ class Segments(eqx.Module):
             items, counts = np.arange(n_groups.sum()), n_groups
         stages.append(_groups(items, counts, np.ones_like(counts), int(counts.max(initial=0))))
         self.stages = tuple(stages)
+        self.runs, *of_stages = (_runs(array.reshape(-1)) for array in (self.index, *stages))
+        self.runs_of_stages = tuple(of_stages)
 
     @property
     def n_segments(self) -> int:
         return self.stages[-1].shape[1]
+
+
+def _runs(index: np.ndarray) -> "Runs | None":
+    """Runs of positions that are equal or follow each other; None if there are many, or few positions."""
+    runs, at, steps = [], 0, np.diff(index.astype(np.int64))
+    if len(index) < _MANY:
+        return None
+    while at < len(index):
+        if len(runs) == _RUNS:
+            return None
+        step = int(steps[at]) if at < len(steps) and steps[at] in (0, 1) else 1
+        other = np.flatnonzero(steps[at:] != step)
+        length = 1 + int(other[0]) if len(other) else len(index) - at
+        runs.append((int(index[at]), length, step))
+        at += length
+    return tuple(runs)
 
 
 def _groups(items: np.ndarray, counts: np.ndarray, n_groups: np.ndarray, width: int) -> np.ndarray:
@@ -53,14 +78,22 @@ def _groups(items: np.ndarray, counts: np.ndarray, n_groups: np.ndarray, width: 
     return groups
 
 
-def segment_sum(values: Array, segments: Segments) -> Array:
-    """Sum values (n, ...) over segments, (m, ...); its derivative is a gather."""
-    return values if segments.trivial else _segment_sum(values, segments)
+def segment_sum(values: Array, segments: Segments, axis: int = 0) -> Array:
+    """Sum values (n, ...) over segments, (m, ...); its derivative is a gather.
+
+    Args:
+        axis: of the items: the first one, 0, or the last one, -1.
+    """
+    return values if segments.trivial else _segment_sum(values, segments, axis)
 
 
-def take(table: Array, segments: Segments) -> Array:
-    """Rows table[index], (n, ...), of a table (m, ...); its derivative is a segment sum."""
-    return table if segments.trivial else _take(table, segments)
+def take(table: Array, segments: Segments, axis: int = 0) -> Array:
+    """Rows table[index], (n, ...), of a table (m, ...); its derivative is a segment sum.
+
+    Args:
+        axis: of the rows: the first one, 0, or the last one, -1.
+    """
+    return table if segments.trivial else _take(table, segments, axis)
 
 
 def rows(tree: Any, index: np.ndarray) -> Any:
@@ -75,40 +108,72 @@ def rows(tree: Any, index: np.ndarray) -> Any:
     return jax.tree.map(pick, tree)
 
 
-def _sum(values: Array, segments: Segments) -> Array:
+def columns(tree: Any, index: np.ndarray) -> Any:
+    """Columns of all arrays (..., m) of a pytree at static positions of any shape."""
+    index = np.asarray(index)
+
+    def pick(leaf: Any) -> Array:
+        table = jnp.asarray(leaf)
+        found = take(table, Segments(index.reshape(-1), table.shape[-1]), -1)
+        return found.reshape(*table.shape[:-1], *index.shape)
+
+    return jax.tree.map(pick, tree)
+
+
+def _sum(values: Array, segments: Segments, axis: int) -> Array:
     if segments.trivial:
         return values
-    if segments.n_segments <= _FEW and math.prod(values.shape[1:]) >= _LONG:
+    others = math.prod(values.shape) // max(values.shape[axis], 1)
+    if segments.n_segments <= _FEW and others >= _LONG:
         members = jax.nn.one_hot(segments.index, segments.n_segments, axis=0, dtype=values.dtype)
-        return jnp.tensordot(members, values, axes=1)
-    for groups in segments.stages:
-        padded = jnp.concatenate([values, jnp.zeros((1, *values.shape[1:]), values.dtype)])
-        values = jnp.sum(padded.at[groups].get(mode="promise_in_bounds"), axis=0)
+        if axis == 0:
+            return jnp.tensordot(members, values, axes=1)
+        return jnp.tensordot(values, members.T, axes=1)
+    shape = list(values.shape)
+    shape[axis] = 1
+    zero = jnp.zeros(shape, values.dtype)
+    for groups, runs in zip(segments.stages, segments.runs_of_stages, strict=True):
+        padded = jnp.concatenate([values, zero], axis=axis)
+        values = jnp.sum(_pick(padded, groups, runs, axis), axis=0 if axis == 0 else -2)
     return values
 
 
-def _gather(table: Array, segments: Segments) -> Array:
+def _pick(table: Array, index: np.ndarray, runs: "Runs | None", axis: int) -> Array:
+    """Rows or columns of a table at static positions."""
+    if axis == 0 or runs is None:
+        at = table.at[index] if axis == 0 else table.at[..., index]
+        return at.get(mode="promise_in_bounds")
+    parts = []  # slices are copied much faster than single items
+    for start, length, step in runs:
+        part = lax.slice_in_dim(table, start, start + (length if step else 1), axis=-1)
+        parts.append(part if step else jnp.broadcast_to(part, (*part.shape[:-1], length)))
+    # a barrier again, because a consumer would look up the part of every single item
+    whole = lax.optimization_barrier(jnp.concatenate(parts, axis=-1))
+    return whole.reshape(*table.shape[:-1], *index.shape)
+
+
+def _gather(table: Array, segments: Segments, axis: int) -> Array:
     if segments.trivial:
         return table
     # without the barrier XLA computes a row again for every item that takes it, exponentials included
-    return lax.optimization_barrier(table).at[segments.index].get(mode="promise_in_bounds")
+    return _pick(lax.optimization_barrier(table), segments.index, segments.runs, axis)
 
 
-@jax.custom_vjp
-def _segment_sum(values: Array, segments: Segments) -> Array:
-    return _sum(values, segments)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _segment_sum(values: Array, segments: Segments, axis: int) -> Array:
+    return _sum(values, segments, axis)
 
 
-@jax.custom_vjp
-def _take(table: Array, segments: Segments) -> Array:
-    return _gather(table, segments)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _take(table: Array, segments: Segments, axis: int) -> Array:
+    return _gather(table, segments, axis)
 
 
 _segment_sum.defvjp(
-    lambda values, segments: (_sum(values, segments), segments),
-    lambda segments, cotangent: (_take(cotangent, segments), None),
+    lambda values, segments, axis: (_sum(values, segments, axis), segments),
+    lambda axis, segments, cotangent: (_take(cotangent, segments, axis), None),
 )
 _take.defvjp(
-    lambda table, segments: (_gather(table, segments), segments),
-    lambda segments, cotangent: (_segment_sum(cotangent, segments), None),
+    lambda table, segments, axis: (_gather(table, segments, axis), segments),
+    lambda axis, segments, cotangent: (_segment_sum(cotangent, segments, axis), None),
 )

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 from jax import Array
 
+from mjp._checks import is_concrete
 from mjp.graph import Graph
 from mjp.inference.condition import condition, engine_name
 from mjp.inference.observing import observations_of
@@ -30,14 +31,18 @@ def simulate(graph: Graph, key: Array, **options: Any) -> Trajectory:
         positions of states or outcomes for `Exactly` and `Misclassified`, else draws of the likelihood.
 
     Raises:
-        ValueError, TypeError: as for `mjp.condition`; for reaction networks also propensities that are
-            negative, not finite, or positive without reactants, with reaction, state and time.
+        ValueError, TypeError: as for `mjp.condition`; a path that leaves the finite numbers, with the time and
+            the node that follows; for reaction networks also propensities that are negative, not finite, or
+            positive without reactants, with reaction, state and time.
     """
     simulator = simulator_of(engine_name(graph))
     if simulator is not None:
         return simulator(graph, key, **options)
     path_key, observation_key = jax.random.split(key)
-    trajectory, _ = condition(graph, observed=False, **options).sample(path_key)
+    prior = condition(graph, observed=False, **options)
+    trajectory, _ = prior.sample(path_key)
+    if is_concrete(trajectory.values) and (trouble := prior.trouble(trajectory)):
+        raise ValueError(f"the simulated path is not finite from {trouble}")
     values = observations_of(graph, trajectory.values, observation_key)
     return eqx.tree_at(
         lambda t: t.observations, trajectory, values, is_leaf=lambda leaf: isinstance(leaf, tuple)

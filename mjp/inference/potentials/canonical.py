@@ -7,15 +7,24 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp._small_matrices import cholesky, dot, log_determinant, product, solve_lower, times, transpose
+from mjp._small_matrices import (
+    cholesky,
+    dot,
+    identity,
+    log_determinant,
+    product,
+    solve_lower,
+    times,
+    transpose,
+)
 
 
 class Canonical(eqx.Module):
     r"""Potentials $\log g(x) = c + F'x - \tfrac12 x'Hx$; H may be singular, zero for an unobserved state.
 
     Attributes:
-        constant: c (...); linear: F (..., d); precision: H (..., d, d), symmetric and positive
-            semi-definite.
+        constant: c (...); linear: F (d, ...); precision: H (d, d, ...), symmetric and positive
+            semi-definite. The batch comes last, see `mjp._small_matrices`.
     """
 
     constant: Array
@@ -25,11 +34,11 @@ class Canonical(eqx.Module):
     @classmethod
     def unit(cls, shape: tuple[int, ...], dim: int, dtype: jnp.dtype) -> "Canonical":
         """The potential that is one everywhere, in a batch of the given shape."""
-        zeros = lambda *more: jnp.zeros((*shape, *more), dtype)
+        zeros = lambda *more: jnp.zeros((*more, *shape), dtype)
         return cls(zeros(), zeros(dim), zeros(dim, dim))
 
     def log_value(self, x: Array) -> Array:
-        """log g at states (..., d)."""
+        """log g at states (d, ...)."""
         return self.constant + dot(self.linear - 0.5 * times(self.precision, x), x)
 
     def fuse(self, other: "Canonical") -> "Canonical":
@@ -44,34 +53,29 @@ class Gain(NamedTuple):
     standard normal, and u steers them.
     """
 
-    loading: Array  # G L^{-T}, (..., d, r)
-    response: Array  # A = L^{-1} G'H, (..., r, d)
-    shift: Array  # a = L^{-1} G'F, (..., r)
+    loading: Array  # G L^{-T}, (d, r, ...)
+    response: Array  # A = L^{-1} G'H, (r, d, ...)
+    shift: Array  # a = L^{-1} G'F, (r, ...)
     log_determinant: Array  # log det L, (...)
 
     def steering(self, mean: Array) -> Array:
-        """Shift u (..., r) of the innovations of a step with the given mean (..., d)."""
+        """Shift u (r, ...) of the innovations of a step with the given mean (d, ...)."""
         return self.shift - times(self.response, mean)
 
 
 def gain_of(child: Canonical, factor: Array) -> Gain:
-    """The gain of steps with noise factor G (..., d, r) towards a child's potential."""
-    towards = product(transpose(factor), child.precision)
-    r = factor.shape[-1]
-    lower = cholesky(jnp.eye(r, dtype=factor.dtype) + product(towards, factor))
-    right = jnp.concatenate([towards, dot_columns(factor, child.linear)[..., None]], axis=-1)
+    """The gain of steps with noise factor G (d, r, ...) towards a child's potential."""
+    across = transpose(factor)
+    towards = product(across, child.precision)
+    lower = cholesky(identity(factor.shape[1], factor) + product(towards, factor))
+    right = jnp.concatenate([towards, times(across, child.linear)[:, None]], axis=1)
     solved = solve_lower(lower, right)
-    loading = transpose(solve_lower(lower, transpose(factor)))
-    return Gain(loading, solved[..., :-1], solved[..., -1], log_determinant(lower))
-
-
-def dot_columns(matrix: Array, vector: Array) -> Array:
-    """Products G'v (..., r) of the transposes of matrices (..., d, r) with vectors (..., d)."""
-    return jnp.sum(matrix * vector[..., :, None], axis=-2)
+    loading = transpose(solve_lower(lower, across))
+    return Gain(loading, solved[:, :-1], solved[:, -1], log_determinant(lower))
 
 
 def log_pulled(child: Canonical, gain: Gain, mean: Array) -> Array:
-    r"""$\log (\kappa g)$ for a Gaussian step with the given mean (..., d).
+    r"""$\log (\kappa g)$ for a Gaussian step with the given mean (d, ...).
 
     $\log g(m) + \tfrac12 |u|^2 - \log\det L$, which is
     $c - \tfrac12 \log\det(I + HQ) + \tfrac12 F'QWF + (WF)'m - \tfrac12 m'WHm$ with $W = (I + HQ)^{-1}$
@@ -85,7 +89,7 @@ def pull_back(child: Canonical, gain: Gain, matrix: Array, offset: Array) -> Can
     r"""Potential $\kappa g$ of the parent, for a step with mean $\Phi x + \beta$ and the gain's noise.
 
     Args:
-        matrix: Φ (..., d, d); offset: β (..., d).
+        matrix: Φ (d, d, ...); offset: β (d, ...).
     """
     across = transpose(gain.response)
     precision = child.precision - product(across, gain.response)
@@ -97,6 +101,5 @@ def pull_back(child: Canonical, gain: Gain, matrix: Array, offset: Array) -> Can
         + 0.5 * dot(gain.shift, gain.shift)
         + 0.5 * dot(linear + towards, offset)
     )
-    return Canonical(
-        constant, dot_columns(matrix, towards), product(transpose(matrix), product(precision, matrix))
-    )
+    back = transpose(matrix)
+    return Canonical(constant, times(back, towards), product(back, product(precision, matrix)))

@@ -4,18 +4,24 @@ The linear auxiliary of a step at an anchor is the step's own first-order expans
 differentiation, so that a discretised process and its auxiliary share one scheme.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
-from mjp._small_matrices import times
+from mjp._small_matrices import identity, times
 from mjp.inference.rules.registry import register
 from mjp.processes.gaussian import GaussianProcess, Interval
 
+_WRITTEN_OUT = 6  # coordinates
+
+type Step = Callable[[Array, Interval], tuple[Array, Array]]
+
 
 class LinearSteps(NamedTuple):
-    """Steps Φ x + β + G z of an auxiliary, (..., d, d), (..., d) and (..., d, r)."""
+    """Steps Φ x + β + G z of an auxiliary, (d, d, ...), (d, ...) and (d, r, ...)."""
 
     matrix: Array
     offset: Array
@@ -28,8 +34,16 @@ class GaussianRule:
 
     engine = "gaussian"
 
-    def linearise(self, process: GaussianProcess, anchor: Array, at: Interval) -> LinearSteps:
-        """The auxiliary of one step: its mean expanded, and its noise frozen, at the anchor (d,)."""
-        mean, factor = process.step(anchor, at)
-        matrix = jax.jacfwd(lambda x: process.step(x, at)[0])(anchor)
+    def linearise(self, step: Step, anchor: Array, at: Interval) -> LinearSteps:
+        """The auxiliary of steps: their means expanded, and their noise frozen, at anchors (d, ...)."""
+        mean, factor = step(anchor, at)
+        along = lambda v: jax.jvp(lambda x: step(x, at)[0], (anchor,), (v,))[1]
+        dim = len(anchor)
+        unit = identity(dim, anchor[None])
+        axes = [jnp.broadcast_to(unit[i], anchor.shape) for i in range(dim)]
+        # derivatives along the axes one by one keep the batch last, which a Jacobian does not
+        small = dim <= _WRITTEN_OUT
+        matrix = (
+            jnp.stack([along(v) for v in axes], axis=1) if small else jax.vmap(along, 0, 1)(jnp.stack(axes))
+        )
         return LinearSteps(matrix, mean - times(matrix, anchor), factor)
