@@ -31,8 +31,8 @@ def simulate(graph: Graph, key: Array, **options: Any) -> Trajectory:
         positions of states or outcomes for `Exactly` and `Misclassified`, else draws of the likelihood.
 
     Raises:
-        ValueError, TypeError: as for `mjp.condition`; a path that leaves the finite numbers, with the time and
-            the node that follows; for reaction networks also propensities that are negative, not finite, or
+        ValueError, TypeError: as for `mjp.condition`; a path that leaves the finite numbers, with the time
+            and the node that follows; for reaction networks also propensities that are negative, not finite, or
             positive without reactants, with reaction, state and time.
     """
     simulator = simulator_of(engine_name(graph))
