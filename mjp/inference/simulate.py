@@ -32,8 +32,8 @@ def simulate(graph: Graph, key: Array, **options: Any) -> Trajectory:
 
     Raises:
         ValueError, TypeError: as for `mjp.condition`; a path that leaves the finite numbers, with the time
-            and the node that follows; for reaction networks also propensities that are negative, not finite, or
-            positive without reactants, with reaction, state and time.
+            and the node that follows; for reaction networks also propensities that are negative, not
+            finite, or positive without reactants, with reaction, state and time.
     """
     simulator = simulator_of(engine_name(graph))
     if simulator is not None:
