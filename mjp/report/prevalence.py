@@ -98,13 +98,16 @@ def states_at(
         codes: (rows,) recorded states, negative where none is known.
         ends: (subjects,) time after which a subject leaves, unless its state is one of `final`.
     """
-    carried = _carried(codes, panel)
-    at = np.full((panel.n_subjects, len(times)), -1)
-    for i, (a, b) in enumerate(zip(panel.offsets, panel.offsets[1:], strict=False)):
-        row = np.searchsorted(panel.times[a:b], np.minimum(times, ends[i]), side="right") - 1
-        state = np.where(row >= 0, carried[a:b][np.maximum(row, 0)], -1)
-        at[i] = np.where((times <= ends[i]) | np.isin(state, final), state, -1)
-    return at
+    carried, first, owner = _carried(codes, panel), panel.offsets[:-1], panel.subject_of_row
+
+    def rows_until(bounds: np.ndarray) -> np.ndarray:
+        """How many rows of each subject are at or before bounds (..., subjects)."""
+        return np.add.reduceat(panel.times <= bounds[..., owner], first, axis=-1, dtype=int)
+
+    at_each = np.broadcast_to(times[:, None], (len(times), panel.n_subjects))
+    row = (np.minimum(rows_until(at_each), rows_until(ends)) - 1).T
+    state = np.where(row >= 0, carried[first[:, None] + np.maximum(row, 0)], -1)
+    return np.where((times <= ends[:, None]) | np.isin(state, final), state, -1)
 
 
 def follow_up(panel: Panel, ended: np.ndarray, rng: np.random.Generator) -> np.ndarray:

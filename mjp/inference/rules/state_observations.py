@@ -36,6 +36,7 @@ class StateEvidence:
         self.known = np.full(n_nodes, UNKNOWN, dtype=np.int64)
         self.arrival = np.full(n_nodes, SNAPSHOT, dtype=np.int8)
         self.factors: list[tuple[Categorical, np.ndarray]] = []
+        self._indices: dict[tuple[type, Hashable], int] = {}  # of the labels met so far
         for observed in _merged(graph.observations):
             self._add(observed)
 
@@ -220,10 +221,13 @@ class StateEvidence:
         return labels
 
     def _state(self, label: Any, node: int) -> int:
-        try:
-            return self.process.index(label)
-        except ValueError as error:
-            raise ValueError(f"{self._where(node)}: {error}") from None
+        kind = (type(label), label)
+        if kind not in self._indices:
+            try:
+                self._indices[kind] = self.process.index(label)
+            except ValueError as error:
+                raise ValueError(f"{self._where(node)}: {error}") from None
+        return self._indices[kind]
 
     def _entry(self, label: Any) -> int:
         try:
