@@ -98,7 +98,7 @@ class CountPaths(eqx.Module):
         times, values, reactions, end = _join(
             process.stoichiometry,
             self.starts[which],
-            (self.starts + self.durations)[which[-1]],
+            self.starts[which[-1]] + self.durations[which[-1]],
             self.before[..., which[0], :],
             self.times[..., which, :],
             self.reactions[..., which, :],
@@ -118,7 +118,9 @@ def _join(
     """
     shape = (*times.shape[:-2], times.shape[-2] * times.shape[-1])
     several = times.shape[-2] > 1
-    times = jnp.minimum((starts[:, None] + times).reshape(shape), end)
+    # rounding must not carry an event beyond its piece
+    limits = jnp.append(starts[1:], end)
+    times = jnp.minimum(starts[:, None] + times, limits[:, None]).reshape(shape)
     reactions = reactions.reshape(shape)
     if several:
         # the padding of each piece moves behind all events
@@ -200,9 +202,9 @@ class CountTrajectory(Trajectory):
         Returns:
             (..., m, d), or (..., n_series, m, d); -1 before the first and after the last node.
         """
-        path, times = self.path(), jnp.asarray(times)
-        outside = (times < path.times[..., :1]) | (times > path.end[..., None])
-        outside = outside if times.ndim else outside[..., 0]
+        path, times = self.path(), jnp.asarray(times, jnp.result_type(float))
+        known = jnp.asarray(self.names.graph.times, times.dtype)
+        outside = (times < known[0]) | (times > known[-1])
         return jnp.where(outside[..., None], -1, path.at(times))
 
     def to_xarray(self) -> xarray.DataArray:

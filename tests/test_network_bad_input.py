@@ -206,6 +206,12 @@ def test_explosions_are_stopped():
         drawn("X -> 2 X", 9.0, [1], event_limit=1000)()
 
 
+def test_counts_are_not_misclassified():
+    graph = mjp.chain(SIR, [0.0, 1.0], initial=[9, 1, 0]).observe_each(mjp.Misclassified(np.eye(2)), None)
+    with pytest.raises(TypeError, match="Misclassified is for finitely many states"):
+        mjp.simulate(graph, jax.random.key(0))
+
+
 def test_networks_on_different_species_do_not_mix():
     other = mjp.ReactionNetwork([("A + B -> 0", 1.0), ("C -> 0", 1.0)])
     graph = mjp.Graph().root("r", [1, 2, 3]).edge("r", "a", SIR).edge("a", "b", other)

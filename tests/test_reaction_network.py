@@ -298,6 +298,29 @@ def test_draws_by_vmap_and_rates_that_are_traced():
     np.testing.assert_array_equal(draws.edge(0, 1).values[:, -1, 0], counts)
 
 
+def test_propensities_may_close_over_what_is_traced():
+    def end(rate, key):
+        network = mjp.ReactionNetwork([("X -> 0", lambda x: rate * x["X"])])
+        return mjp.simulate(mjp.chain(network, [0.0, 1.0], initial=[20]), key, paths=False)[1][0]
+
+    rates = jnp.repeat(jnp.array([0.2, 2.0]), 3000)
+    counts = np.asarray(jax.jit(jax.vmap(end))(rates, jax.random.split(jax.random.key(13), 6000)))
+    agree(counts[:3000], binom.pmf(np.arange(21), 20, np.exp(-0.2)))
+    agree(counts[3000:], binom.pmf(np.arange(21), 20, np.exp(-2.0)))
+
+
+def test_times_of_a_calendar_in_float32():
+    with jax.enable_x64(False):
+        times = np.array([1900.0, 1900.7, 1901.3, 1902.1])
+        draws = mjp.simulate(
+            mjp.chain(mjp.ReactionNetwork([("0 -> X", 40.0)]), times, initial=[0]), jax.random.key(14)
+        )
+        assert draws.values.dtype == jnp.int32
+        assert np.all(np.diff(draws.path().times) >= 0)
+        np.testing.assert_array_equal(draws.at(times), draws.values)
+        assert np.all(draws.at([1901, 1902])[:, 0] > 0)
+
+
 def test_a_tree_of_two_networks():
     fast, slow = mjp.ReactionNetwork([("X -> 0", 2.0)]), mjp.ReactionNetwork([("X -> 0", 0.1)])
     graph = mjp.Graph().root("r", {"X": 40})
@@ -326,6 +349,21 @@ def test_newick_trees_and_laws_of_the_root():
     assert np.all(draws.values.sum(-1) == draws["r"].sum(-1)[:, None])
     pieces = [draws.edge("r", "ab"), draws.edge("ab", "a"), draws.edge("r", "c")]
     assert [float(p.end[0]) for p in pieces] == [0.5, 1.5, 1.5]
+
+
+def test_levels_of_any_width():
+    network = mjp.ReactionNetwork([("X -> Y", [1.0, 0.2]), ("Y -> X", 1.0)], breaks=[1.5])
+    star = ",".join(f"s{i}:1" for i in range(20))
+    tree = mjp.tree(f"(({star})hub:1,((((d:1)c:1)b:1,b2:1.2)a:1)a0:0)r;", network, initial=[30, 10])
+    draws = mjp.simulate(tree, jax.random.key(12), replicates=3)
+    assert np.all(draws.values.sum(-1) == 40)
+    for parent, child in tree.nx.edges:
+        path = draws.edge(parent, child)
+        np.testing.assert_array_equal(path.values[:, 0], draws[parent])
+        np.testing.assert_array_equal(path.values[:, -1], draws[child])
+        assert np.all(np.diff(path.times) >= 0)
+    # siblings are independent
+    assert len(np.unique(np.asarray([draws[f"s{i}"][0, 0] for i in range(20)]))) > 3
 
 
 def test_chains_are_read_at_any_time_and_as_tables():

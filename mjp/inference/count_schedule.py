@@ -9,6 +9,7 @@ import numpy as np
 from mjp._checks import is_concrete
 from mjp.graph import Edges, Graph
 from mjp.inference.schedule import topological_depth
+from mjp.observations import Misclassified
 from mjp.processes.reaction_network import ReactionNetwork
 from mjp.state_trajectory import Pieces
 
@@ -48,8 +49,14 @@ def layout_of(graph: Graph) -> Layout:
     """Lay out a graph whose edges all carry reaction networks on the same species.
 
     Raises:
-        ValueError: networks on different species. TypeError: breaks, and times that are not known yet.
+        ValueError: networks on different species.
+        TypeError: breaks, and times that are not known yet; observations that need finitely many states.
     """
+    if any(isinstance(observed.likelihood, Misclassified) for observed in graph.observations):
+        raise TypeError(
+            "likelihood: mjp.Misclassified is for finitely many states; observe counts by a function of the "
+            "state, such as lambda x: dist.Poisson(x[0]), or by mjp.Exactly()"
+        )
     processes: list[ReactionNetwork] = []
     columns: dict[str, list] = {name: [] for name in ("kind", "parent", "child", "start", "length", "piece")}
     n_nodes = graph.n_nodes

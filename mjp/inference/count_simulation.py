@@ -156,12 +156,12 @@ def _without_replicates(trajectory: CountTrajectory) -> CountTrajectory:
 
 def _draw_roots(graph: Graph, process: ReactionNetwork, key: Array, n: int) -> tuple[Array, np.ndarray]:
     """States (n_roots, d, n) of all roots, and their nodes."""
-    states = []
+    states: list[Any] = []
     for i, roots in enumerate(graph.roots):
         m = len(roots.nodes)
         if isinstance(roots.initial, Distribution):
             process.check_law("initial", roots.initial)
-            drawn = roots.initial.sample(jax.random.fold_in(key, i), (m, n))
+            drawn = jnp.asarray(roots.initial.sample(jax.random.fold_in(key, i), (m, n)))
             if is_concrete(drawn):
                 process.check_counts("a draw of initial", drawn)
             states.append(jnp.moveaxis(drawn.astype(jnp.int32), 1, -1))
@@ -171,7 +171,7 @@ def _draw_roots(graph: Graph, process: ReactionNetwork, key: Array, n: int) -> t
             stacked = np.stack(known) if concrete else jnp.stack(known)
             states.append(stacked[..., None] + np.zeros(n, np.int32))
     join = np.concatenate if all(isinstance(value, np.ndarray) for value in states) else jnp.concatenate
-    return join(states), np.concatenate([roots.nodes for roots in graph.roots])
+    return jnp.asarray(join(states)), np.concatenate([roots.nodes for roots in graph.roots])
 
 
 @partial(jax.jit, static_argnames=("n_nodes", "n_graph_nodes", "size", "event_limit"))

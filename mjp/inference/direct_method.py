@@ -1,5 +1,6 @@
 """Gillespie's direct method for many paths at once."""
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -82,14 +83,14 @@ def direct_method(
         # without the barrier XLA would compute the bits anew for every output of the step
         wait, which = lax.optimization_barrier(threefry(key, index, jnp.zeros_like(index)))
         rates = process.propensities_from(constant, x)
-        total = sum(rates[1:], rates[0])
+        total = reduce(jnp.add, rates)
         valid = process.valid(rates, x)
         # compensated summation: rounding does not add up over many short waits
         waited = exponential(wait).astype(dtype) / total - lost
         later = time + waited
         happens = active & valid & (later < end)
         passed = choose(rates, total, which)
-        reaction = sum((flag.astype(jnp.int32) for flag in passed), jnp.zeros((), jnp.int32))
+        reaction = reduce(jnp.add, [flag.astype(jnp.int32) for flag in passed], jnp.zeros((), jnp.int32))
         after = fire(process.change, passed, x)
         x = tuple(jnp.where(happens, new, old) for new, old in zip(after, x, strict=True))
         lost = jnp.where(happens, (later - time) - waited, lost)

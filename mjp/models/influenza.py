@@ -47,11 +47,11 @@ def load(path: str | PathLike | None = None) -> Series:
 
     frame = read_table("influenza_boarding_school_1978.csv", path, COLUMNS).sort_values("date")
     try:
-        dates = pandas.to_datetime(frame["date"], format="%Y-%m-%d")
+        dates = pandas.Series(pandas.to_datetime(frame["date"], format="%Y-%m-%d"))
     except ValueError as error:
         raise ValueError(f"path: the column 'date' must hold dates such as 1978-01-22; {error}") from None
     if dates.duplicated().any():
-        twice = dates[dates.duplicated()].iloc[0]
+        twice = dates.iloc[int(np.argmax(dates.duplicated()))]
         raise ValueError(f"path: the date {twice:%Y-%m-%d} occurs twice; expected one row for each")
     in_bed = frame["in_bed"].to_numpy(float)
     seen = in_bed[~np.isnan(in_bed)]

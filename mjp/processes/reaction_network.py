@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import equinox as eqx
@@ -269,8 +270,7 @@ class ReactionNetwork(Process):
 
     def valid(self, propensities: Sequence[Array], counts: Sequence[Array]) -> Array:
         """Whether all propensities are finite and >= 0, and positive only where the reactants are there."""
-        total = sum(propensities)
-        ok = total < jnp.inf
+        ok = reduce(jnp.add, propensities) < jnp.inf
         for rate, function, needs in zip(propensities, self.functions, self.reactants, strict=True):
             ok = ok & (rate >= 0)
             if function is not None:
