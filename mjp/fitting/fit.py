@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from numpyro.infer.mcmc import MCMCKernel
 
-from mjp.fitting.anchoring import with_anchors
+from mjp.fitting.anchoring import prepared
 from mjp.fitting.chains import Runner, run_chains
 from mjp.fitting.checkpoint import Checkpoint
 from mjp.fitting.diagnose import explain_bad_start
@@ -62,7 +62,7 @@ def fit(
         if int(value) != value or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
     began = time.perf_counter()
-    model = with_anchors(model, args, kwargs)
+    model = prepared(model, args, kwargs)
     name, make_kernel = choose_engine(model, engine, args, kwargs)
     block = min(_BLOCK, max(warmup, draws))
     runner = Runner(make_kernel, args, kwargs, warmup, block)

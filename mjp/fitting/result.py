@@ -15,7 +15,7 @@ from mjp.fitting import groups
 from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draws
 from mjp.fitting.vector_draws import VectorPathDraws, draw_vector_paths
 from mjp.graph import Graph
-from mjp.numpyro_bridge import graphs_of
+from mjp.numpyro_bridge import HIDDEN, graphs_of
 from mjp.on_grid import node_times
 from mjp.processes import MarkovChain, SparseMarkovJump, is_vector
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _PATH_DRAWS = 200  # posterior draws for which paths and replicated data are kept in `data`
 _GRID = 61
 _VECTOR_GRID = 401  # at most; enough for a smooth picture of a path
-INNOVATIONS = "/innovations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +146,8 @@ class Fit:
         paths[name] = array.rename(axis)
         dim, coords = groups.node_coords(name, graph)
         for label, weights in (("edge", drawn.edge_weights), ("observation", drawn.site_weights)):
+            if weights is None:
+                continue
             which = {"chain": np.unique(drawn.chain), "draw": np.unique(drawn.draw), **coords}
             paths[f"{name}_{label}_log_weight"] = xarray.DataArray(
                 groups.reshape_draws(weights, drawn), dims=["chain", "draw", dim], coords=which
@@ -262,7 +263,7 @@ class Fit:
     @cached_property
     def parameters(self) -> dict[str, np.ndarray]:
         """Draws of the latent sites, (chain, draw, ...)."""
-        return {name: value for name, value in self.latent.items() if not name.endswith(INNOVATIONS)}
+        return {name: value for name, value in self.latent.items() if not name.endswith(HIDDEN)}
 
     @cached_property
     def latent(self) -> dict[str, np.ndarray]:
@@ -275,7 +276,7 @@ class Fit:
     @cached_property
     def shown(self) -> dict[str, np.ndarray]:
         """Draws of all sites but innovations."""
-        return {name: value for name, value in self.samples.items() if not name.endswith(INNOVATIONS)}
+        return {name: value for name, value in self.samples.items() if not name.endswith(HIDDEN)}
 
     def _states(self, name: str) -> tuple:
         process: Any = self.graphs[name].edges[0].process
@@ -288,7 +289,8 @@ class Fit:
         process: Any = graph.edges[0].process
         if isinstance(process, SparseMarkovJump):
             return None  # there are no paths between its nodes
-        if isinstance(process, MarkovChain) or (is_vector(graph) and not process.continuous):
+        in_steps = is_vector(graph) and not getattr(process, "continuous", True)
+        if isinstance(process, MarkovChain) or in_steps:
             return np.unique(times)
         if not is_vector(graph):
             return np.linspace(times.min(), times.max(), _GRID)

@@ -20,7 +20,7 @@ from mjp.inference.simulate import simulate as simulate
 
 def __getattr__(name: str) -> object:
     """The kernels, which stand above this package and are imported when they are asked for."""
-    if name not in ("CrankNicolson", "InfiniteHMC"):
+    if name not in ("CrankNicolson", "InfiniteHMC", "ParticleGibbs", "ParticleMarginal"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mjp.inference import kernels
 

@@ -15,7 +15,8 @@ from jax.scipy.special import log_ndtr
 
 from mjp._checks import check_count, is_concrete
 from mjp.count_trajectory import CountPaths, CountTrajectory
-from mjp.graph import Edges, Graph, Roots
+from mjp.graph import Edges, Graph
+from mjp.inference.anchors import Anchors
 from mjp.inference.condition import Guided
 from mjp.inference.count_observations import ObservedCounts, observed_counts
 from mjp.inference.count_schedule import Layout, layout_of
@@ -32,7 +33,7 @@ from mjp.state_trajectory import Pieces
 from mjp.trajectory import Names
 
 AUXILIARIES = ("linear noise", "conditioned hazard")
-_CELLS, _CLOCKS = 20, 256  # by default: of an edge; of a reaction on a piece of an edge
+_CELLS, _EVENTS = 20, 256  # by default, on an edge
 _PILOTS = 8
 
 
@@ -96,12 +97,15 @@ class CountGuided(Guided):
         log_evidence: log of the guide's g at the roots, in the batch shape of the graph; zero for guides
             that look to the next observation only.
         guide: the guide, by piece and cell.
+        anchors: of a linear noise guide; else None.
+        clocks: the most events on a piece that there is room for, and waiting times of each reaction.
     """
 
     log_evidence: Array
     model: CountGraph
     guide: JumpGuide
     names: Names
+    anchors: Anchors | None
     clocks: int = eqx.field(static=True)
     exact: bool = eqx.field(static=True, default=False)
 
@@ -149,12 +153,11 @@ class CountGuided(Guided):
     @property
     def slots(self) -> int:
         """Buffer of events and crossed cells on a piece."""
-        n_reactions = self.innovations["clocks"][1]
-        return min(n_reactions, 2) * self.clocks + self.model.ends.shape[1]
+        return self.clocks + self.model.ends.shape[1]
 
     def trajectory(self, nodes: Array, before: Array, lanes: GuidedLanes) -> CountTrajectory:
         layout = self.model.static.layout
-        times, reactions = events_first(lanes.times, lanes.reactions)
+        times, reactions = events_first(lanes.times, lanes.reactions, self.clocks)
         paths = CountPaths(
             layout.pieces,
             tuple(layout.kinds.tolist()),
@@ -249,11 +252,12 @@ def condition_counts(
     check_count("max_events", max_events)
     _check_clip(clip)
     model = evaluate(graph, cells)
-    guide, evidence = _guide(graph, model, auxiliary, iterations)
+    guide, evidence, anchors = _guide(graph, model, auxiliary, iterations)
     if clip is not None:
         guide = _with_clip(guide, clip)
     names = Names(graph, model.processes[0].species)
-    guided = CountGuided(evidence.reshape(graph.batch_shape), model, guide, names, max_events or _CLOCKS)
+    evidence = evidence.reshape(graph.batch_shape)
+    guided = CountGuided(evidence, model, guide, names, anchors, max_events or _EVENTS)
     return guided if max_events else _with_buffer(guided)
 
 
@@ -307,16 +311,16 @@ def evaluate(graph: Graph, cells: int | None) -> CountGraph:
 
 def _guide(
     graph: Graph, model: CountGraph, auxiliary: Any, iterations: int | None
-) -> tuple[JumpGuide, Array]:
-    """The guide, and the log of its g at the roots of every component."""
+) -> tuple[JumpGuide, Array, Anchors | None]:
+    """The guide, the log of its g at the roots of every component, and its anchors if it has any."""
     if auxiliary is None:
         # towards an exact observation the rates in the present state are what counts
         auxiliary = "conditioned hazard" if any(o.exact for o in model.observed) else "linear noise"
-    if auxiliary == "linear noise" or isinstance(auxiliary, GaussianProcess):
-        chosen = auxiliary if isinstance(auxiliary, GaussianProcess) else None
+    if isinstance(auxiliary, GaussianProcess | Anchors) or auxiliary == "linear noise":
+        chosen = None if isinstance(auxiliary, str) else auxiliary
         return linear_noise(shadow(graph, model), model, chosen, 3 if iterations is None else iterations)
     guide = guide_of(shadow(graph, model), model, auxiliary)
-    return guide, jnp.zeros(model.static.n_components)
+    return guide, jnp.zeros(model.static.n_components), None
 
 
 def shadow(graph: Graph, model: CountGraph) -> Graph:
@@ -371,19 +375,17 @@ def _with_buffer(guided: CountGuided) -> CountGuided:
 
 
 def _resized(guided: CountGuided, clocks: int) -> CountGuided:
-    return CountGuided(guided.log_evidence, guided.model, guided.guide, guided.names, clocks)
+    return CountGuided(guided.log_evidence, guided.model, guided.guide, guided.names, guided.anchors, clocks)
 
 
 @eqx.filter_jit
 def _pilot(guided: CountGuided, keys: Array) -> tuple[Array, Array]:
-    """The most events of one reaction on one piece, and whether any clock ran out."""
+    """The most events on one piece, and whether any buffer was too short."""
 
     def one(key: Array) -> tuple[Array, Array]:
         path, _ = guided.sample(key)
         assert path.paths is not None
-        n_reactions = guided.innovations["clocks"][1]
-        fired = jnp.sum(path.paths.reactions[..., None] == np.arange(n_reactions), axis=-2)
-        return jnp.max(fired, initial=0), path.overflow
+        return jnp.max(path.paths.n_events, initial=0), path.overflow
 
     most, overflow = jax.vmap(one)(keys)
     return jnp.max(most), jnp.sum(overflow)

@@ -97,9 +97,7 @@ def guided_jumps(
         if given is not None:
             number = jnp.minimum(jnp.sum(fired), given.reactions.shape[0] - 1)
             there = (given.reactions[number] >= 0) & (jnp.sum(fired) < given.reactions.shape[0])
-            wait = jnp.where(
-                given.lanes, jnp.where(there, given.times[number] - time, jnp.inf), wait
-            )
+            wait = jnp.where(given.lanes, jnp.where(there, given.times[number] - time, jnp.inf), wait)
             which = jnp.where(given.lanes & there, given.reactions[number], which)
         happens = time + wait < end
         span = jnp.maximum(jnp.where(happens, wait, end - time), 0.0)
@@ -130,6 +128,7 @@ def guided_jumps(
         return new, jnp.where(reaction >= 0, after[0], ends[-1]), reaction
 
     steps = jax.vmap(step)
+
     def body(carry: tuple) -> tuple:
         slot, lanes, times, reactions = carry
         lanes, when, which = steps(lanes, own, constants, ends, clocks, given)
@@ -166,7 +165,7 @@ def guided_jumps(
     )
 
 
-def events_first(times: Array, reactions: Array) -> tuple[Array, Array]:
-    """Slots (..., slots) with the events in front of those in which a cell was crossed."""
-    order = jnp.argsort(reactions < 0, axis=-1, stable=True)
+def events_first(times: Array, reactions: Array, size: int) -> tuple[Array, Array]:
+    """The first events (..., size) of slots (..., slots), without those in which a cell was crossed."""
+    order = jnp.argsort(reactions < 0, axis=-1, stable=True)[..., :size]
     return jnp.take_along_axis(times, order, axis=-1), jnp.take_along_axis(reactions, order, axis=-1)

@@ -85,9 +85,14 @@ def run(guided: CountGuided, key: Array, particles: int) -> Particles:
 
 
 def particle_sweep(
-    guided: CountGuided, key: Array, n: int, reference: Reference | None, kept_roots: Array | None
+    guided: CountGuided,
+    key: Array,
+    n: int,
+    reference: Reference | None,
+    kept_roots: Array | None,
+    keep: Any = True,
 ) -> Particles:
-    """One pass over all blocks, with particle 0 on the reference path if there is one.
+    """One pass over all blocks, with particle 0 on the reference path if there is one, and `keep` is true.
 
     With a reference this is conditional sequential Monte Carlo, which leaves the law of paths given the data
     invariant (Andrieu, Doucet & Holenstein 2010), with ancestor sampling (Lindsten, Jordan & Schön 2014):
@@ -101,7 +106,7 @@ def particle_sweep(
     roots_key, last_key, key = jax.random.split(key, 3)
     roots = jax.vmap(guided.draw_roots)(jax.random.split(roots_key, n))  # (n, n_roots, d)
     if kept_roots is not None:
-        roots = roots.at[0].set(kept_roots)
+        roots = jnp.where(keep, roots.at[0].set(kept_roots), roots)
     component = model.static.component[model.static.root_nodes]
     x = jnp.zeros((w, n, d), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
     at_root = jnp.zeros(w, jnp.int32).at[component].set(model.static.root_nodes.astype(np.int32))
@@ -149,7 +154,8 @@ def particle_sweep(
             ancestors = jax.random.categorical(choose_key, weights, axis=1, shape=(n, w)).T
             same = jnp.all(x == x[:, :1], axis=-1)
             past = jax.random.categorical(ancestor_key, jnp.where(same, weights, -jnp.inf), axis=1)
-            ancestors, renewed = ancestors.at[:, 0].set(past), past != 0
+            ancestors = jnp.where(keep, ancestors.at[:, 0].set(past), ancestors)
+            renewed = past != 0
         evidence = evidence + jnp.where(resample, total - jnp.log(n), 0.0)
         x = jnp.take_along_axis(x, ancestors[..., None], axis=1)
         look = jnp.take_along_axis(look, ancestors, axis=1)
@@ -157,7 +163,7 @@ def particle_sweep(
         lanes_of = lambda leaf: jnp.repeat(leaf[chosen], n, axis=0)
         given = None
         if kept is not None:
-            flags = jnp.tile(ids == 0, w)
+            flags = jnp.tile((ids == 0) & keep, w)
             given = Given(flags, lanes_of(kept.times), lanes_of(kept.reactions))
         shape = (w * n, process.n_reactions, guided.clocks)
         lanes = guided_jumps(
@@ -188,23 +194,20 @@ def particle_sweep(
 
     def back(index: Array, inputs: tuple) -> tuple[Array, tuple]:
         ancestors, times, reactions = inputs
-        take = lambda leaf: jnp.take_along_axis(
-            leaf, index.reshape(-1, *[1] * (leaf.ndim - 1)), axis=1
-        )[:, 0]
+        take = lambda leaf: jnp.take_along_axis(leaf, index.reshape(-1, *[1] * (leaf.ndim - 1)), axis=1)[:, 0]
         return take(ancestors), (take(times), take(reactions))
 
     first, (times, reactions) = lax.scan(back, index, (ancestors, times, reactions), reverse=True)
     order = np.argsort(tables.reshape(-1), kind="stable")[: model.n_pieces]
     in_order = lambda leaf: leaf.reshape(-1, leaf.shape[-1])[order]
-    times, reactions = events_first(in_order(times), in_order(reactions))
-    width = guided.slots if reference is None else reference.times.shape[1]
+    times, reactions = events_first(in_order(times), in_order(reactions), guided.clocks)
     chosen_roots = roots[first[component], jnp.arange(len(component))]
     return Particles(
         evidence + total - jnp.log(n),
-        Reference(times[:, :width], reactions[:, :width]),
+        Reference(times, reactions),
         chosen_roots,
         ess,
-        jnp.mean(renewed, axis=0),
+        jnp.mean(renewed.astype(ess.dtype), axis=0),
         jnp.sum(overflow),
         jnp.sum(invalid),
     )
@@ -222,7 +225,9 @@ def _blocks(model: CountGraph) -> np.ndarray:
         raise TypeError("particles need one reaction network for all edges of a chain")
     if len(np.unique(parents)) < len(parents) or static.n_components != len(static.root_nodes):
         raise TypeError("particles need a chain, or several side by side; this graph branches")
-    found = np.full((sum(len(level.pieces[0]) for level in layout.levels), static.n_components), model.n_pieces)
+    found = np.full(
+        (sum(len(level.pieces[0]) for level in layout.levels), static.n_components), model.n_pieces
+    )
     at = 0
     for level in layout.levels:
         for row in level.pieces[0]:

@@ -106,7 +106,7 @@ class ConditionedHazard(JumpGuide):
 
 
 class TransitionGuide(JumpGuide):
-    """g is the probability of the next observed count of one species under a process that has one in closed form.
+    """g is the probability of the next observed count of a species under a process with a closed form.
 
     Where that process is the network itself, the guide is its exact h-transform, but for the grid.
 

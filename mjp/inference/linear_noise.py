@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 from mjp.graph import Graph, Roots
+from mjp.inference.anchors import Anchors, at_prior_mean
 from mjp.inference.count_observations import for_gaussian_guide
 from mjp.inference.gaussian_engine import _prepare as prepare
 from mjp.inference.gaussian_graph import GaussianGraph, evaluate
@@ -22,30 +23,37 @@ from mjp.inference.potentials.canonical import pull_back
 from mjp.processes.chemical_langevin import ChemicalLangevin
 from mjp.processes.gaussian import GaussianProcess
 
+_DAMPING = 0.7
+
 if TYPE_CHECKING:
     from mjp.inference.count_engine import CountGraph
 
 
 def linear_noise(
-    graph: Graph, model: "CountGraph", auxiliary: GaussianProcess | None, iterations: int
-) -> tuple[GaussianGuide, Array]:
-    """A Gaussian guide (pieces, cells), and the log of its value at the roots (n_components,).
+    graph: Graph, model: "CountGraph", auxiliary: GaussianProcess | Anchors | None, iterations: int
+) -> tuple[GaussianGuide, Array, Anchors]:
+    """A Gaussian guide (pieces, cells), the log of its value at the roots (n_components,), and its anchors.
 
     The chemical Langevin equation is linearised along the mean of its own guided process, `iterations`
-    times, from what the observations suggest on (the linear noise approximation without restart; Fearnhead,
+    times, from the deterministic path on (the linear noise approximation without restart; Fearnhead,
     Giagos & Sherlock 2014, Biometrics 70:457), and its potentials are filtered backwards on the cells.
 
     Args:
-        graph: with edges cut at breaks. auxiliary: a linear process that stands for the equation.
+        graph: with edges cut at breaks. auxiliary: a linear process that stands for the equation, or the
+            anchors of an earlier result.
     """
     langevin, sites = langevin_graph(graph, model)
-    chosen = "prior mean" if auxiliary is None and not iterations else auxiliary
-    evidence, _, _, messages, _ = prepare(langevin, sites, chosen, iterations, 1.0, False)
+    # what one observation suggests says nothing of the species that it does not show, and a network that is
+    # linearised in an impossible state leads nowhere; the deterministic path is possible
+    start = at_prior_mean(langevin) if auxiliary is None else None
+    evidence, anchors, _, messages, _ = prepare(
+        langevin, sites, auxiliary, iterations, _DAMPING, False, start
+    )
     found, where = [], []
     for kind, message in zip(langevin.kinds, messages, strict=True):
         found.append(pull_back(message.ahead, message.gains, message.steps.matrix, message.steps.offset))
         where.append(kind.ends.children)
-    return GaussianGuide(in_order(found, where, model)), evidence
+    return GaussianGuide(in_order(found, where, model)), evidence, anchors
 
 
 def langevin_graph(graph: Graph, model: "CountGraph") -> tuple[GaussianGraph, list[Observed]]:

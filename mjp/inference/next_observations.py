@@ -78,7 +78,8 @@ def _towards(graph: Graph, model: "CountGraph", chosen: Towards) -> TransitionGu
     target = next_observed(model.static.layout_parent, [np.flatnonzero(seen)])[model.pieces.children]
     if not np.all(np.append(seen, False)[np.minimum(target, graph.n_nodes)]):
         raise ValueError(
-            f"auxiliary: a closed form for {chosen.species!r} needs observations by mjp.Exactly() below every edge"
+            f"auxiliary: a closed form for {chosen.species!r} needs observations by mjp.Exactly() below "
+            "every edge"
         )
     return TransitionGuide(
         chosen.log_probability, k, (_time_left(model, target), _by_cell(values[target], model))

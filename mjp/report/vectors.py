@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjp.fitting.result import INNOVATIONS
 from mjp.graph import Graph
+from mjp.numpyro_bridge import INNOVATIONS
 from mjp.observations import Exactly, LinearGaussianObservation
 from mjp.processes import Diffusion, LinearDiffusion, LinearGaussian, StateSpace
 
