@@ -15,7 +15,7 @@ from mjp.fitting import groups
 from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draws
 from mjp.fitting.vector_draws import VectorPathDraws, draw_vector_paths
 from mjp.graph import Graph
-from mjp.numpyro_bridge import HIDDEN, graphs_of
+from mjp.numpyro_bridge import HIDDEN, graphs_of, has_jump_path
 from mjp.on_grid import node_times
 from mjp.processes import MarkovChain, SparseMarkovJump, is_vector
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PATH_DRAWS = 200  # posterior draws for which paths and replicated data are kept in `data`
 _GRID = 61
+_COUNT_STEPS = 10  # between two nodes of a chain of counts
 _VECTOR_GRID = 401  # at most; enough for a smooth picture of a path
 
 
@@ -296,12 +297,14 @@ class Fit:
             return np.linspace(times.min(), times.max(), _GRID)
         times = np.unique(times)  # and as many times between two nodes as there are steps, or room
         edges = len(times) - 1
-        points = edges * max(1, min(graph.edges[0].steps or 1, _VECTOR_GRID // edges)) + 1
+        between = _COUNT_STEPS if has_jump_path(graph) else graph.edges[0].steps or 1
+        points = edges * max(1, min(between, _VECTOR_GRID // edges)) + 1
         return np.interp(np.linspace(0, edges, points), np.arange(edges + 1), times)
 
     def _coordinates(self, name: str, dim: int) -> list:
-        """Labels of the coordinates of a vector state: those given as `coords[name + "_coordinate"]`."""
-        labels = list(self.coords.get(f"{name}_coordinate", ()))
+        """Labels of the coordinates of a vector state: those given as `coords[name + "_coordinate"]`, or species."""
+        process: Any = self.graphs[name].edges[0].process
+        labels = list(self.coords.get(f"{name}_coordinate", getattr(process, "species", ())))
         return labels if len(labels) == dim else list(range(dim))
 
     def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:
