@@ -93,14 +93,14 @@ def guided_jumps(
         guided = rate * jnp.exp(ratio)
         waits = jnp.where(guided > 0, left / jnp.where(guided > 0, guided, 1.0), jnp.inf)
         which = jnp.argmin(waits).astype(jnp.int32)
-        wait, end = waits[which], ends[cell]
+        when, end = time + waits[which], ends[cell]
         if given is not None:
             number = jnp.minimum(jnp.sum(fired), given.reactions.shape[0] - 1)
             there = (given.reactions[number] >= 0) & (jnp.sum(fired) < given.reactions.shape[0])
-            wait = jnp.where(given.lanes, jnp.where(there, given.times[number] - time, jnp.inf), wait)
+            when = jnp.where(given.lanes, jnp.where(there, given.times[number], jnp.inf), when)
             which = jnp.where(given.lanes & there, given.reactions[number], which)
-        happens = time + wait < end
-        span = jnp.maximum(jnp.where(happens, wait, end - time), 0.0)
+        happens = when < end
+        span = jnp.maximum(jnp.where(happens, when, end) - time, 0.0)
         weight = weight + span * (jnp.sum(guided) - jnp.sum(rate)) - jnp.where(happens, ratio[which], 0.0)
         fires = (np.arange(n_reactions) == which) & happens
         fired = fired + fires
@@ -113,7 +113,7 @@ def guided_jumps(
         if given is not None:
             short = short & ~given.lanes
         after = (
-            jnp.where(happens, time + wait, end),
+            jnp.where(happens, when, end),
             jnp.minimum(cell + ~happens, n_cells - 1),
             moved,
             left,

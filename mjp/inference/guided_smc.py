@@ -13,6 +13,7 @@ from mjp._checks import check_count
 from mjp.graph import Graph
 from mjp.inference.condition import condition
 from mjp.inference.count_engine import CountGraph, CountGuided
+from mjp.inference.evidence import report_faults
 from mjp.inference.guided_jumps import Given, events_first, guided_jumps
 
 
@@ -57,9 +58,14 @@ def smc(graph: Graph, key: Array, particles: int, **options: Any) -> Particles:
             `mjp.condition`.
 
     Raises:
-        ValueError: fewer than two particles.
+        ValueError: fewer than two particles; propensities that are negative, not finite, or positive
+            without reactants.
         TypeError: a graph that is not a chain of one reaction network.
-        RuntimeError: no particle is alive: the data cannot be reached, or not with so few particles.
+        RuntimeError: no particle is alive: the data cannot be reached, or not with so few particles. The
+            message names edge and series.
+
+    Warns:
+        UserWarning: particles whose events did not fit the buffer.
     """
     check_count("particles", particles)
     if particles < 2:
@@ -68,14 +74,33 @@ def smc(graph: Graph, key: Array, particles: int, **options: Any) -> Particles:
     if not isinstance(guided, CountGuided):
         raise TypeError(f"smc is for graphs of reaction networks, got {type(guided).__name__}")
     result = run(guided, key, particles)
+    report_faults(int(result.overflow), int(result.invalid), particles)
     dead = np.flatnonzero(~np.isfinite(np.asarray(result.log_evidence)))
     if len(dead):
-        first = int(np.argmax(~(np.asarray(result.ess)[:, dead[0]] > 0)))
+        where = _where_died(guided, np.asarray(result.ess), int(dead[0]))
         raise RuntimeError(
-            f"none of {particles} particles is alive after edge {first} of series {int(dead[0])}: the "
-            "observation there cannot be reached, or the guide does not lead to it"
+            f"none of {particles} particles is alive {where}: the observation there cannot be reached, or the "
+            "guide does not lead to it"
         )
     return result
+
+
+def _where_died(guided: CountGuided, ess: np.ndarray, series: int) -> str:
+    """The edge on which the last particle of a series died, in words."""
+    graph, blocks = guided.names.graph, _blocks(guided.model)[:, series]
+    of_series = f" of series {series}" if guided.model.static.n_components > 1 else ""
+    died = np.flatnonzero(ess[:, series] == 0)
+    after = int(died[0]) - 1 if len(died) else int(np.flatnonzero(blocks < guided.model.n_pieces)[-1])
+    if after < 0:
+        return f"at the first time{of_series}"
+    above, pieces = guided.model.static.layout_parent, guided.model.pieces
+    node, parent = int(pieces.children[blocks[after]]), int(pieces.parents[blocks[after]])
+    while parent >= graph.n_nodes:
+        parent = int(above[parent])
+    while node >= graph.n_nodes:
+        node = int(pieces.children[np.flatnonzero(pieces.parents == node)[0]])
+    edge = sum(1 for block in blocks[:after] if pieces.children[block] < graph.n_nodes)
+    return f"after edge {edge}{of_series}, from {graph.describe_node(parent)} to {graph.describe_node(node)}"
 
 
 @eqx.filter_jit
