@@ -59,7 +59,8 @@ def condition(graph: Graph, **options: Any) -> Guided:
               its guided mean; default for noisy observations), "conditioned hazard" (one Gaussian step to
               the next observation; default where observations are exact), a linear Gaussian process that
               stands for the network, `mjp.inference.Towards` (transition probabilities in closed form), a
-              tuple of these, whose product guides, or the `anchors` of an earlier result;
+              tuple of these, whose product guides (closed forms for some species, another guide for what
+              else is observed), or the `anchors` of an earlier result;
             - `clip`: least and largest log-ratio of a guided rate to that of the network, default (-2, 4),
               and none for closed forms;
             - `cells`: of the grid of times on which the guide is frozen, per edge, default `steps` of the

@@ -1,6 +1,8 @@
 """Guides of reaction networks that look to the next observation only."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -41,7 +43,10 @@ def guide_of(graph: Graph, model: "CountGraph", auxiliary: Any) -> JumpGuide:
         ValueError: a name that does not exist, an unknown species, a species that is not observed exactly.
     """
     if isinstance(auxiliary, tuple | list):
-        return ProductGuide(tuple(guide_of(graph, model, one) for one in auxiliary))
+        # two guides towards one observation would pull twice as hard as it does
+        rest = _unseen(graph, model, {one.species for one in auxiliary if isinstance(one, Towards)})
+        graph_of = lambda one: graph if isinstance(one, Towards) else rest
+        return ProductGuide(tuple(guide_of(graph_of(one), model, one) for one in auxiliary))
     if isinstance(auxiliary, Towards):
         return _towards(graph, model, auxiliary)
     if auxiliary == "linear noise" or isinstance(auxiliary, GaussianProcess):
@@ -52,6 +57,19 @@ def guide_of(graph: Graph, model: "CountGraph", auxiliary: Any) -> JumpGuide:
         "auxiliary must be 'linear noise', 'conditioned hazard', a linear Gaussian process, "
         f"mjp.inference.Towards, or a tuple of these, got {auxiliary!r}"
     )
+
+
+def _unseen(graph: Graph, model: "CountGraph", species: set[str]) -> Graph:
+    """The graph without the exact observations of some species."""
+    columns = [k for k, name in enumerate(model.processes[0].species) if name in species]
+    result = copy.copy(graph)
+    result.observations = [
+        replace(source, values=observed.values.at[:, np.asarray(columns, int)].set(jnp.nan))
+        if isinstance(source.likelihood, Exactly)
+        else source
+        for observed, source in zip(model.observed, graph.observations, strict=True)
+    ]
+    return result
 
 
 def _conditioned_hazard(graph: Graph, model: "CountGraph") -> ConditionedHazard:
