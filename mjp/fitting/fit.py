@@ -41,8 +41,9 @@ def fit(
     Args:
         model: a NumPyro model; args, kwargs: its arguments.
         engine: "auto" (NUTS on the parameters, exactly conditioned paths marginalised, and on the
-            innovations of guided paths, whose guides are linearised once at the prior median), "nuts", or
-            a NumPyro kernel made for `model`.
+            innovations of guided paths, whose guides are linearised once at the prior median; jump paths of
+            reaction networks by `mjp.inference.ParticleMarginal`), "nuts", or a NumPyro kernel made for
+            `model`.
         draws, warmup: iterations kept and thrown away, per chain.
         seed: fixes the result; the same seed gives the same draws, resumed or not.
         progress: show a bar per chain.
@@ -56,7 +57,7 @@ def fit(
             impossible under the model (named, with the subjects).
 
     Warns:
-        UserWarning: divergent transitions, chains that have not mixed.
+        UserWarning: divergent transitions, chains that have not mixed, particles without room for their events.
     """
     for name, value, least in (("draws", draws, 1), ("warmup", warmup, 0), ("chains", chains, 1)):
         if int(value) != value or value < least:

@@ -249,6 +249,13 @@ class Fit:
         if diverging:
             total = self.settings["chains"] * self.settings["draws"]
             found.append(f"{diverging} of {total} draws diverged; the posterior may be biased")
+        dropped = np.asarray(self.statistics.get("overflow", np.zeros(1)))
+        if dropped.sum():
+            found.append(
+                f"{int(dropped.sum())} particles, in {int((dropped > 0).sum())} of {dropped.size} draws, had "
+                "more events on an edge than there is room for, and were dropped; the posterior may be biased "
+                "towards paths with few events. Give a larger max_events to mjp.sample"
+            )
         if self.settings["draws"] >= 100:
             from numpyro.diagnostics import split_gelman_rubin
 
