@@ -5,6 +5,7 @@ closed form, or a forward recursion with SciPy's matrix exponentials on all stat
 """
 
 import warnings
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -41,7 +42,7 @@ def truth(network, initial, times, likelihoods, **bounds):
             cuts = np.concatenate(
                 [[times[k - 1]], breaks[(breaks > times[k - 1]) & (breaks < times[k])], [times[k]]]
             )
-            for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+            for a, b in pairwise(cuts):
                 law = law @ expm(generators[np.searchsorted(breaks, a, side="right")] * (b - a))
         if likelihood is not None:
             law[: len(states)] *= likelihood(states)
@@ -210,14 +211,25 @@ def test_roots_with_a_law():
 # ----------------------------------------------------------------------------- enzyme kinetics
 
 ENZYME_SEEN = {
-    "noisy": (mjp.LinearGaussianObservation(ENDS, 0.8 * jnp.eye(2)), [[NAN, NAN], [13.0, 13.0], [11.0, 16.0]]),
-    "partial": (mjp.LinearGaussianObservation(ENDS, 0.8 * jnp.eye(2)), [[NAN, NAN], [13.0, NAN], [NAN, 16.0]]),
-    "exact": (mjp.LinearGaussianObservation(ENDS, jnp.zeros((2, 2))), [[NAN, NAN], [NAN, 13.0], [13.0, 14.0]]),
+    "noisy": (
+        mjp.LinearGaussianObservation(ENDS, 0.8 * jnp.eye(2)),
+        [[NAN, NAN], [13.0, 13.0], [11.0, 16.0]],
+    ),
+    "partial": (
+        mjp.LinearGaussianObservation(ENDS, 0.8 * jnp.eye(2)),
+        [[NAN, NAN], [13.0, NAN], [NAN, 16.0]],
+    ),
+    "exact": (
+        mjp.LinearGaussianObservation(ENDS, jnp.zeros((2, 2))),
+        [[NAN, NAN], [NAN, 13.0], [13.0, 14.0]],
+    ),
 }
 ENZYME_GUIDES = {
     "linear noise": "linear noise",
     "conditioned hazard": "conditioned hazard",
-    "own": mjp.LinearDiffusion(np.zeros((4, 4)), jnp.array([0.0, 0.0, 0.0, 10.0]), jnp.diag(jnp.full(4, 6.0))),
+    "own": mjp.LinearDiffusion(
+        np.zeros((4, 4)), jnp.array([0.0, 0.0, 0.0, 10.0]), jnp.diag(jnp.full(4, 6.0))
+    ),
 }
 
 
@@ -357,7 +369,9 @@ def test_bad_propensities_are_reported():
     graph = mjp.chain(network, [0.0, 1.0], initial=[50])
     graph.observe_each(lambda x: dist.Normal(x["X"], 2.0), np.array([NAN, 27.0]))
     for infer in (mjp.evidence, mjp.smc):
-        with pytest.raises(ValueError, match="propensities that are negative, not finite, or positive without"):
+        with pytest.raises(
+            ValueError, match="propensities that are negative, not finite, or positive without"
+        ):
             infer(graph, jax.random.key(0), 100, max_events=64, auxiliary="conditioned hazard")
 
 

@@ -85,7 +85,9 @@ def test_draws_have_the_law_whose_density_is_given():
     weights = np.exp(np.asarray(b.log_prob(values) - a.log_prob(values)))
     assert abs(weights.mean() - 1) < 4 * weights.std() / np.sqrt(4000)
     ends = np.asarray(jax.vmap(a.nodes)(values))[:, -1]
-    others = np.asarray(mjp.simulate(epidemic(), jax.random.key(1), replicates=4000, paths=False).values)[:, -1]
+    others = np.asarray(mjp.simulate(epidemic(), jax.random.key(1), replicates=4000, paths=False).values)[
+        :, -1
+    ]
     error = np.sqrt((ends.var(axis=0) + others.var(axis=0)) / 4000)
     np.testing.assert_array_less(np.abs(ends.mean(axis=0) - others.mean(axis=0)), 4 * error + 1e-12)
     moments = (ends.astype(float) ** 2, others.astype(float) ** 2)

@@ -57,7 +57,8 @@ def fit(
             impossible under the model (named, with the subjects).
 
     Warns:
-        UserWarning: divergent transitions, chains that have not mixed, particles without room for their events.
+        UserWarning: divergent transitions, chains that have not mixed, particles without room for their
+            events.
     """
     for name, value, least in (("draws", draws, 1), ("warmup", warmup, 0), ("chains", chains, 1)):
         if int(value) != value or value < least:

@@ -253,8 +253,8 @@ class Fit:
         if dropped.sum():
             found.append(
                 f"{int(dropped.sum())} particles, in {int((dropped > 0).sum())} of {dropped.size} draws, had "
-                "more events on an edge than there is room for, and were dropped; the posterior may be biased "
-                "towards paths with few events. Give a larger max_events to mjp.sample"
+                "more events on an edge than there is room for, and were dropped; the posterior may be "
+                "biased towards paths with few events. Give a larger max_events to mjp.sample"
             )
         if self.settings["draws"] >= 100:
             from numpyro.diagnostics import split_gelman_rubin
@@ -309,7 +309,7 @@ class Fit:
         return np.interp(np.linspace(0, edges, points), np.arange(edges + 1), times)
 
     def _coordinates(self, name: str, dim: int) -> list:
-        """Labels of the coordinates of a vector state: those given as `coords[name + "_coordinate"]`, or species."""
+        """Labels of the coordinates of a vector state: `coords[name + "_coordinate"]`, or species."""
         process: Any = self.graphs[name].edges[0].process
         labels = list(self.coords.get(f"{name}_coordinate", getattr(process, "species", ())))
         return labels if len(labels) == dim else list(range(dim))

@@ -93,8 +93,8 @@ def report_faults(overflow: int, invalid: int, draws: int) -> None:
         )
     if overflow:
         warnings.warn(
-            f"the buffer was too short for {overflow} pieces of {draws} guided paths, whose weight is zero, so "
-            "that the evidence is too low; give a larger max_events",
+            f"the buffer was too short for {overflow} pieces of {draws} guided paths, whose weight is zero, "
+            "so that the evidence is too low; give a larger max_events",
             stacklevel=4,
         )
 

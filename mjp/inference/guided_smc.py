@@ -79,8 +79,8 @@ def smc(graph: Graph, key: Array, particles: int, **options: Any) -> Particles:
     if len(dead):
         where = _where_died(guided, np.asarray(result.ess), int(dead[0]))
         raise RuntimeError(
-            f"none of {particles} particles is alive {where}: the observation there cannot be reached, or the "
-            "guide does not lead to it"
+            f"none of {particles} particles is alive {where}: the observation there cannot be reached, or "
+            "the guide does not lead to it"
         )
     return result
 

@@ -35,8 +35,8 @@ def section(fit: "Fit") -> list[Part]:
         parts.append(Paragraph(problem, "problem"))
     if float(fit.statistics["moved"].mean()) < _STUCK:
         text = (
-            f"Only {percent(float(fit.statistics['moved'].mean()))} of the edges change from draw to draw, so "
-            "that chains explore paths slowly. Give more particles."
+            f"Only {percent(float(fit.statistics['moved'].mean()))} of the edges change from draw to draw, "
+            "so that chains explore paths slowly. Give more particles."
         )
         parts.append(Paragraph(text, "problem"))
     rows = []

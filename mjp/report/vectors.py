@@ -19,7 +19,10 @@ _SCHEMES = {"euler": "the Euler–Maruyama scheme", "local linearisation": "loca
 
 
 def process_in_words(graph: Graph) -> str:
-    """The processes of a graph with vector states, such as `Diffusion of 2 coordinates`; a network by its reactions."""
+    """The processes of a graph with vector states, such as `Diffusion of 2 coordinates`.
+
+    A network is told by its species and reactions.
+    """
     if has_jump_path(graph):
         networks: Any = graph.edges[0].process
         return f"ReactionNetwork of {', '.join(networks.species)} ({'; '.join(networks.reactions)})"
@@ -33,7 +36,9 @@ def vector_rows(fit: "Fit", name: str, graph: Graph) -> list[list[str]]:
     """How the process moves, and how it is conditioned."""
     moves = list(dict.fromkeys(_steps(edges) for edges in graph.edges))
     if has_jump_path(graph):
-        how = "sampled: whole jump paths are drawn beside the parameters, given which the data are independent"
+        how = (
+            "sampled: whole jump paths are drawn beside the parameters, given which the data are independent"
+        )
     elif is_guided(fit, name):
         how = (
             "guided: paths follow from innovations that are sampled with the parameters, and their weights "
@@ -86,7 +91,9 @@ def shown_coordinates(
         means = states @ np.asarray(likelihood.matrix).T + np.asarray(likelihood.offset)
     else:
         try:
-            means = np.asarray(jax.vmap(lambda x: jnp.atleast_1d(likelihood(view(x)).mean))(jnp.asarray(states)))
+            means = np.asarray(
+                jax.vmap(lambda x: jnp.atleast_1d(likelihood(view(x)).mean))(jnp.asarray(states))
+            )
         except NotImplementedError:  # a law without a mean
             return [None] * int(np.prod(likelihood(view(jnp.asarray(states[0]))).shape()))
     found: list[int | None] = []

@@ -95,8 +95,8 @@ def _check_sampler(fit: "Fit", check) -> None:
     if "overflow" in statistics:
         n = int(np.sum(statistics["overflow"]))
         advice = (
-            f"{n} particles had more events on an edge than there is room for, and were dropped, so that paths "
-            "with many events are missing. Give a larger max_events to mjp.sample."
+            f"{n} particles had more events on an edge than there is room for, and were dropped, so that "
+            "paths with many events are missing. Give a larger max_events to mjp.sample."
         )
         check("particles without room", f"{n}", "none", n == 0, advice)
     if "energy" in statistics and fit.settings["draws"] >= 20:
