@@ -1,4 +1,7 @@
-"""Log-probabilities that a count goes from x to v in a time t, of processes that have them in closed form."""
+"""Log-probabilities that a count goes from x to v in a time t, of processes that have them in closed form.
+
+Those that are sums have 256 terms, and are NaN where both counts are larger; a guide does not steer there.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,7 +64,7 @@ def immigration_death(immigration: Any, death: Any) -> Callable[[Any, Any, Any],
             - mean
             - gammaln(new + 1.0)
         )
-        return logsumexp(jnp.where(possible, terms, -jnp.inf))
+        return jnp.where(jnp.minimum(x, v) < _TERMS, logsumexp(jnp.where(possible, terms, -jnp.inf)), jnp.nan)
 
     return log_probability
 
@@ -86,6 +89,6 @@ def birth_death(birth: Any, death: Any) -> Callable[[Any, Any, Any], Array]:
             + spread
             + _times_log(v - kept, jnp.log(more))
         )
-        return logsumexp(jnp.where(possible, terms, -jnp.inf))
+        return jnp.where(jnp.minimum(x, v) < _TERMS, logsumexp(jnp.where(possible, terms, -jnp.inf)), jnp.nan)
 
     return log_probability
