@@ -8,6 +8,7 @@ from mjp.inference import condition as condition
 from mjp.inference import evidence as evidence
 from mjp.inference import identifiability as identifiability
 from mjp.inference import simulate as simulate
+from mjp.inference import smc as smc
 from mjp.numpyro_bridge import sample as sample
 from mjp.observations import Exactly as Exactly
 from mjp.observations import LinearGaussianObservation as LinearGaussianObservation

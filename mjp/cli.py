@@ -249,12 +249,11 @@ def _parameters(entry: "Model", values: Any, seed: int, given: list[str]) -> "di
     import numpy as np
 
     from mjp.fitting.draws import prior_draws
-    from mjp.fitting.result import INNOVATIONS
-    from mjp.numpyro_bridge import latent_sites
+    from mjp.numpyro_bridge import HIDDEN, latent_sites
 
     sites = latent_sites(entry.model, (values,), {})
     drawn = prior_draws(entry.model, (values,), {}, 1, jax.random.key(seed))
-    parameters = {site: drawn[site][0] for site in sites if not site.endswith(INNOVATIONS)}
+    parameters = {site: drawn[site][0] for site in sites if not site.endswith(HIDDEN)}
     for item in given:
         site, _, text = item.partition("=")
         if site not in parameters:

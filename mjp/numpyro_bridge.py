@@ -11,25 +11,32 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
-from numpyro.handlers import seed, substitute, trace
+from numpyro.handlers import block, seed, substitute, trace
 from numpyro.primitives import _PYRO_STACK, plate
 
 from mjp.graph import Graph
 from mjp.inference import condition, is_exact_family
 from mjp.inference.condition import Guided
+from mjp.inference.path_law import PathLaw, PathLikelihood
+from mjp.processes import ReactionNetwork
 from mjp.trajectory import Trajectory
+
+INNOVATIONS, PATH, ROOTS = "/innovations", "/path", "/roots"
+HIDDEN = (INNOVATIONS, PATH, ROOTS)  # ends of the names of latent sites that belong to paths
+_JUMPS = "mjp jumps"  # marks the factor of a graph whose path is a jump path
+_EVENTS = 256  # on an edge, where neither the user nor a fit has chosen a buffer
 
 _RECORDERS: list[dict[str, tuple[Graph, dict[str, Any]]]] = []
 _COLLECTORS: list[dict[str, "Conditioned"]] = []
 _STRUCTURE_ONLY: list[bool] = []
-_ANCHORS: list[dict[str, Any]] = []
+_DEFAULTS: list[dict[str, dict[str, Any]]] = []
 
 
 class Conditioned(NamedTuple):
-    """A graph of a model at given parameters, conditioned, with a path."""
+    """A graph of a model at given parameters, with what its observations say, and a path."""
 
     graph: Graph
-    guided: Guided
+    guided: Any  # Guided, or PathLikelihood
     trajectory: Trajectory
 
 
@@ -62,6 +69,12 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     latent site `name + "/innovations"`; the factor is the evidence of the guide times the weight of the
     path, one entry per member of the graph's batch.
 
+    The path of a graph of reaction networks, which no gradient reaches, is the latent site `name + "/path"`
+    with the law of the network, see `mjp.inference.PathLaw`; the factor has one entry per node, the
+    log-likelihood of its observations given the path. It is a site for `mjp.inference.ParticleGibbs`, while
+    gradient-based kernels see the smooth density of the complete data. With `latent="innovations"` the path
+    is a function of innovations instead, for `mjp.inference.CrankNicolson`.
+
     Args:
         name: name of the site.
         graph: the graph; its observations are the data.
@@ -76,11 +89,15 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     """
     if not isinstance(graph, Graph):
         raise TypeError(f"graph must be a mjp.Graph, got {type(graph).__name__}")
+    if _DEFAULTS and name in _DEFAULTS[-1]:
+        options = {**_DEFAULTS[-1][name], **options}
+    if has_jump_path(graph):
+        options.setdefault("max_events", _EVENTS)
     if _RECORDERS:
         _RECORDERS[-1][name] = (graph, options)
         return MarginalPath(name)
-    if _ANCHORS and name in _ANCHORS[-1]:
-        options.setdefault("auxiliary", _ANCHORS[-1][name])
+    if has_jump_path(graph):
+        return _jump_path(name, graph, options)
     if not is_exact_family(graph):
         return _guided(name, graph, options)
     if _STRUCTURE_ONLY:
@@ -135,6 +152,71 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
     return trajectory
 
 
+def has_jump_path(graph: Graph) -> bool:
+    """Whether the path of a graph is neither marginalised nor a smooth function of innovations."""
+    return any(isinstance(edges.process, ReactionNetwork) for edges in graph.edges)
+
+
+def _jump_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | MarginalPath:
+    """A path of counts as a latent site of its own."""
+    latent = options.pop("latent", "path")
+    if latent not in ("path", "innovations"):
+        raise ValueError(f"latent must be 'path' or 'innovations', got {latent!r}")
+    if latent == "innovations":
+        return _guided(name, graph, options)
+    if _plate_sizes():
+        raise ValueError(
+            f"{name}: a path of counts inside of the plates {_plate_sizes()}; declare all series in one "
+            "graph (series= of mjp.chain), outside of plates"
+        )
+    size = options["max_events"]
+    roots = _first_states(name, graph)
+    law = PathLaw(graph, size, roots)
+    quiet = bool(_STRUCTURE_ONLY) or _initialising()
+    value: Any = _at_start(name + PATH, law, law.empty) if quiet else numpyro.sample(name + PATH, law)
+    if quiet:
+        _jump_factor(name, jnp.zeros(graph.n_nodes))
+        return MarginalPath(name)
+    trajectory = law.trajectory(value)
+    likelihood = PathLikelihood(law)
+    _collect(name, graph, likelihood, trajectory)
+    _jump_factor(name, likelihood.log_likelihoods(trajectory))
+    if _seeded():
+        numpyro.deterministic(name, trajectory.values)
+    return trajectory
+
+
+def _jump_factor(name: str, terms: jax.Array) -> None:
+    law = dist.Unit(terms)
+    numpyro.sample(f"{name}/log_likelihood", law, obs=law.sample(None), infer={_JUMPS: True})  # type: ignore[arg-type]
+
+
+def _first_states(name: str, graph: Graph) -> Any:
+    """First states of a graph whose roots have a law, as a latent site; None where they are known."""
+    laws = [roots.initial for roots in graph.roots if isinstance(roots.initial, dist.Distribution)]
+    if not laws:
+        return None
+    if len(laws) < len(graph.roots) or len(graph.roots) > 1:
+        raise ValueError(
+            f"{name}: the roots of a graph of counts must share one law, or all have known values"
+        )
+    n = len(graph.roots[0].nodes)
+    law: Any = laws[0].expand([n]).to_event(1)
+    process: Any = graph.edges[0].process
+    if _STRUCTURE_ONLY or _initialising():
+        start = jnp.broadcast_to(jnp.round(jnp.asarray(laws[0].mean)), (n, process.n_species))
+        return _at_start(name + ROOTS, law, start.astype(jnp.int32))
+    return numpyro.sample(name + ROOTS, law)
+
+
+def _at_start(site: str, law: Any, start: jax.Array) -> jax.Array:
+    """A latent site at a value that does not come from its law, unless another was given."""
+    with warnings.catch_warnings(), substitute(data={site: start}):
+        warnings.filterwarnings("ignore", message=".*already stores a value")
+        value: Any = numpyro.sample(site, law)
+    return value
+
+
 def _first(found: list[Guided], guided: Guided) -> Guided:
     found.append(guided)
     return guided
@@ -151,14 +233,9 @@ def _innovations(name: str, graph: Graph, guided: Guided) -> dict[str, jax.Array
         )
     size = sum(math.prod(shape) for shape in shapes.values())
     law = dist.Normal(0.0, 1.0).expand([size // n]).to_event(1)
-    site = f"{name}/innovations"
+    site = name + INNOVATIONS
     start = jnp.zeros((n, size // n) if graph.batch_shape and _plate_sizes() else (size,))
-    if _initialising():
-        with warnings.catch_warnings(), substitute(data={site: start}):
-            warnings.filterwarnings("ignore", message=".*already stores a value")
-            flat = numpyro.sample(site, law)
-    else:
-        flat = numpyro.sample(site, law)
+    flat = _at_start(site, law, start) if _initialising() else numpyro.sample(site, law)
     return unflatten(jnp.reshape(jnp.asarray(flat), (n, size // n)), shapes)
 
 
@@ -172,7 +249,7 @@ def unflatten(flat: jax.Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
     return result
 
 
-def _collect(name: str, graph: Graph, guided: Guided, trajectory: Trajectory) -> None:
+def _collect(name: str, graph: Graph, guided: Any, trajectory: Trajectory) -> None:
     if _COLLECTORS:
         _COLLECTORS[-1][name] = Conditioned(graph, guided, trajectory)
 
@@ -229,16 +306,17 @@ def recording() -> Iterator[dict[str, tuple[Graph, dict[str, Any]]]]:
 
 
 @contextmanager
-def anchored(anchors: dict[str, Any]) -> Iterator[None]:
-    """Linearise the graphs of a model at given anchors, whatever the parameters are.
+def defaults(options: dict[str, dict[str, Any]]) -> Iterator[None]:
+    """Condition the graphs of a model with given options, unless the model chooses others.
 
-    Innovations mean the same path only together with the anchors that were in force.
+    Anchors of guides are such options: innovations mean the same path only together with the anchors that
+    were in force.
     """
-    _ANCHORS.append(anchors)
+    _DEFAULTS.append(options)
     try:
         yield
     finally:
-        _ANCHORS.pop()
+        _DEFAULTS.pop()
 
 
 @contextmanager
@@ -255,6 +333,18 @@ def structure(model: Callable, args: tuple, kwargs: dict, key: jax.Array) -> dic
     """The sites of one prior run of a model, without looking at the data of its graphs."""
     with structure_only():
         return trace(seed(model, key)).get_trace(*args, **kwargs)
+
+
+def without_jump_paths(model: Callable) -> Callable:
+    """The model without its jump paths and what was observed of them, which must be given as conditions."""
+
+    def hidden(site: dict[str, Any]) -> bool:
+        return site["name"].endswith((PATH, ROOTS)) or bool(site["infer"].get(_JUMPS))
+
+    def hide(site: dict[str, Any]) -> bool:
+        return site["type"] == "sample" and hidden(site)
+
+    return block(model, hide_fn=hide)
 
 
 def latent_sites(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:

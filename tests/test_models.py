@@ -387,6 +387,8 @@ def test_a_model_has_a_finite_density(name, parameters):
     for key, site in latent_sites(entry.model, (data,), {}).items():
         if key.endswith("/innovations"):
             drawn[key] = jnp.zeros_like(site["value"])
+        elif key.endswith("/path"):
+            drawn[key] = site["value"]
     assert np.isfinite(jax.jit(lambda x: log_density(entry.model, (data,), {}, x)[0])(drawn))
     coords, dims = entry.settings["coords"], entry.settings["dims"]
     for key, site in sites.items():

@@ -398,12 +398,6 @@ def test_observations_are_simulated_by_name_or_position():
     assert np.all(np.abs(np.mean(counted - draws.values[..., 1], axis=0)) < 4 * error)
 
 
-def test_conditioning_is_refused_in_words():
-    graph = mjp.chain(mjp.ReactionNetwork(SIR), [0.0, 1.0], initial=(60, 2, 0))
-    with pytest.raises(NotImplementedError, match="no engine conditions graphs of counts"):
-        mjp.condition(graph)
-
-
 @pytest.mark.slow
 def test_epidemics_end_with_the_law_of_their_truncation():
     network = mjp.ReactionNetwork([("S + I -> 2 I", 0.08), ("I -> R", 1.0)])

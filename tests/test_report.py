@@ -5,6 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 import mjp
+from mjp.inference.path_law import PathLaw
 from mjp.report import judge, write_report
 from mjp.report.identification import scaled_draws
 from mjp.report.occupancy import occupancy
@@ -402,3 +404,55 @@ def test_quality_of_a_guide_is_told(vector_page):
 )
 def test_observations_in_the_unit_of_a_coordinate(likelihood, expected):
     assert shown_coordinates(likelihood, 2) == expected
+
+
+# Jump paths of counts
+
+
+def decaying(counts):
+    rate = numpyro.sample("rate", dist.LogNormal(-0.7, 0.3))
+    network = mjp.ReactionNetwork([("X -> Y", rate), ("Y -> 0", 1.0)])
+    chain = mjp.chain(network, np.arange(4.0), initial=[20, 2])
+    chain.observe_each(lambda x: dist.Normal(x["Y"], 2.0), counts)
+    mjp.sample("decay", chain, max_events=32)
+
+
+@pytest.fixture(scope="module")
+def counts_fit():
+    """Draws of the prior, and statistics as particles would leave them; a few found no room."""
+    network = mjp.ReactionNetwork([("X -> Y", 0.5), ("Y -> 0", 1.0)])
+    law = PathLaw(mjp.chain(network, np.arange(4.0), initial=[20, 2]), 32)
+    rate = np.exp(-0.7 + 0.05 * np.random.default_rng(5).normal(size=(2, 30)))
+    paths = np.asarray(law.sample(jax.random.key(0), (2, 30)))
+    counts = np.array([np.nan, 7.0, np.nan, 4.0])
+    fit = made_fit(decaying, counts, **{"rate": rate, "decay/path": paths})
+    shares = np.random.default_rng(6).uniform(0.2, 0.9, size=(2, 30))
+    particles = dict.fromkeys(("particle_ess", "renewed", "moved", "jumped"), shares)
+    overflow = np.zeros((2, 30), int)
+    overflow[1, 3:5] = 2
+    return replace(fit, statistics={**fit.statistics, **particles, "overflow": overflow})
+
+
+def test_a_fit_with_jump_paths_has_a_report(counts_fit, tmp_path):
+    page = Page(counts_fit.report(tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert {"paths", "phase", "particles"} <= set(page.text)
+    assert not {"guide", "occupancy", "series", "traits"} & set(page.text)
+    assert "it could not be made" not in page.text["absent"]
+    assert "jump paths are sampled with particles, see there" in page.text["absent"]
+    assert "ReactionNetwork of X, Y (X -> Y; Y -> 0); a chain of 4 times" in page.text["fitted"]
+    assert "without discretisation" in page.text["fitted"]
+    assert "observations in the unit of the coordinate" in page.text["paths"]
+    for name in ("particle_ess", "ancestors_renewed", "paths_moved", "marginal_acceptance_rate"):
+        assert name in page.text["particles"]
+        assert counts_fit.data["sample_stats"][name].shape == (2, 30)
+    assert "Give a larger max_events" in page.text["particles"]
+    assert "4 particles had more events" in page.text["verdict"]
+    coordinates = counts_fit.data["paths"]["decay"].coords["coordinate"]
+    assert coordinates.values.tolist() == ["X", "Y"]
+
+
+def test_dropped_particles_are_a_problem(counts_fit):
+    [problem] = counts_fit.problems()
+    assert problem.startswith("4 particles, in 2 of 60 draws, had more events on an edge")
+    none = replace(counts_fit, statistics={"overflow": np.zeros((2, 30), int)})
+    assert none.problems() == []

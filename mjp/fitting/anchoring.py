@@ -1,4 +1,4 @@
-"""Anchors of the guides of a model, found once before a run and then kept.
+"""How the graphs of a model are conditioned: anchors of guides and buffers, found before a run and kept.
 
 Guides that are linearised anew at every value of the parameters cost several backward filters per
 gradient; any fixed anchors are as valid, and those of a typical value of the parameters are nearly as good.
@@ -13,38 +13,47 @@ import numpy as np
 from numpyro.distributions import biject_to
 
 from mjp.inference import condition, is_exact_family
-from mjp.numpyro_bridge import anchored, recorded_options, structure
+from mjp.numpyro_bridge import HIDDEN, defaults, has_jump_path, recorded_options, structure
 
 _PRIOR_DRAWS = 15
+_ROOM = 2
 
 
-class AnchoredModel:
-    """A NumPyro model whose guides are linearised at fixed anchors."""
+class PreparedModel:
+    """A NumPyro model whose graphs are conditioned with fixed anchors and buffers."""
 
-    def __init__(self, model: Callable, anchors: dict[str, Any]):
-        self.model, self.anchors = model, anchors
+    def __init__(self, model: Callable, options: dict[str, dict[str, Any]]):
+        self.model, self.options = model, options
         self.__wrapped__ = model
         self.__qualname__ = self.__name__ = getattr(model, "__qualname__", type(model).__name__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with anchored(self.anchors):
+        with defaults(self.options):
             return self.model(*args, **kwargs)
 
 
-def with_anchors(model: Callable, args: tuple, kwargs: dict) -> Callable:
-    """The model with the anchors of its guided graphs at the prior median; itself if it has none.
+def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
+    """The model with the anchors of its guides at the prior median, and room for the jumps of its paths.
 
-    Graphs for which the user chose an auxiliary keep it.
+    Graphs for which the user chose an auxiliary, or a buffer, keep it.
     """
     parameters = prior_median(model, args, kwargs)
-    anchors = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, (graph, options) in recorded_options(model, args, kwargs, parameters).items():
+        if has_jump_path(graph):
+            sized = {k: v for k, v in options.items() if k not in ("max_events", "latent")}
+            # paths at other parameters have more events than those at the median
+            jumps: Any = condition(graph, **sized)
+            found[name] = {"max_events": _ROOM * jumps.clocks}
+            if jumps.anchors is not None and "auxiliary" not in options:
+                found[name]["auxiliary"] = jumps.anchors
+            continue
         if is_exact_family(graph) or "auxiliary" in options:
             continue
         guided: Any = condition(graph, **options)
         if not guided.exact:
-            anchors[name] = guided.anchors
-    return AnchoredModel(model, anchors) if anchors else model
+            found[name] = {"auxiliary": guided.anchors}
+    return PreparedModel(model, found) if found else model
 
 
 def prior_median(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
@@ -56,7 +65,7 @@ def prior_median(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
         values = {}
         for name, site in found.items():
             latent = site["type"] == "sample" and not site["is_observed"]
-            if latent and not name.endswith("/innovations") and not site["fn"].support.is_discrete:
+            if latent and not name.endswith(HIDDEN) and not site["fn"].support.is_discrete:
                 names[name] = biject_to(site["fn"].support)
                 values[name] = names[name].inv(site["value"])
         return values

@@ -16,7 +16,19 @@ from numpyro.infer.mcmc import MCMCKernel
 from mjp.fitting.checkpoint import Checkpoint
 from mjp.numpyro_bridge import structure_only
 
-STATISTICS = ("diverging", "num_steps", "accept_prob", "potential_energy", "energy", "adapt_state.step_size")
+STATISTICS = (
+    "diverging",
+    "num_steps",
+    "accept_prob",
+    "potential_energy",
+    "energy",
+    "adapt_state.step_size",
+    "jumped",
+    "particle_ess",
+    "renewed",
+    "moved",
+    "overflow",
+)
 
 
 class Runner:
@@ -64,12 +76,16 @@ class Runner:
 
 
 def _statistics(state: Any) -> dict[str, Any]:
-    found = {}
-    for name in STATISTICS:
-        try:
-            found[name] = reduce(getattr, name.split("."), state)
-        except AttributeError:
-            continue
+    """What a kernel, or each block of a Gibbs kernel, reports of its last step."""
+    found: dict[str, Any] = {}
+    blocks = [*getattr(state, "block_states", ()), state]
+    blocks += [state.nuts] if hasattr(state, "nuts") else []
+    for block in blocks:
+        for name in STATISTICS:
+            try:
+                found.setdefault(name, reduce(getattr, name.split("."), block))
+            except AttributeError:
+                continue
     return found
 
 

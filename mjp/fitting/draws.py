@@ -12,7 +12,7 @@ from jax import lax
 from mjp.graph import Graph
 from mjp.inference import condition, simulate
 from mjp.inference.bridges import buffer_size
-from mjp.numpyro_bridge import graphs_of, latent_sites, pointwise_log_likelihood, structure
+from mjp.numpyro_bridge import HIDDEN, graphs_of, latent_sites, pointwise_log_likelihood, structure
 from mjp.state_trajectory import StateTrajectory
 
 _BATCH = 25  # draws whose log-likelihoods are computed side by side
@@ -155,7 +155,7 @@ def prior_draws(
     model: Callable, args: tuple, kwargs: dict, number: int, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Draws of the latent and deterministic sites from the prior, (number, ...)."""
-    names = [n for n in latent_sites(model, args, kwargs) if not n.endswith("/innovations")]
+    names = [n for n in latent_sites(model, args, kwargs) if not n.endswith(HIDDEN)]
 
     def one(key: jax.Array) -> dict[str, Any]:
         found = structure(model, args, kwargs, key)

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpyro.infer import NUTS
+from numpyro.infer import NUTS, Gibbs
 from numpyro.infer.mcmc import MCMCKernel
 
-from mjp.numpyro_bridge import latent_sites
+from mjp.inference.kernels import ParticleGibbs, ParticleMarginal
+from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, latent_sites
 
 _DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
 
@@ -31,14 +32,24 @@ def choose_engine(
     sites = latent_sites(model, args, kwargs)
     if not sites:
         raise ValueError("model has no latent sites, so there is nothing to infer; use mjp.condition")
-    discrete = [name for name, site in sites.items() if site["fn"].support.is_discrete]
+    paths = [name for name in sites if name.endswith((PATH, ROOTS))]
+    discrete = [n for n, site in sites.items() if site["fn"].support.is_discrete and n not in paths]
     if discrete:
         raise ValueError(
             f"model: the latent site {discrete[0]!r} is discrete, which NUTS cannot sample; declare it as a "
             "state of a process, or pass a NumPyro Gibbs kernel as engine"
         )
-    parameters = [name for name in sites if not name.endswith("/innovations")]
+    parameters = [name for name in sites if not name.endswith(HIDDEN)]
+    if engine == "nuts" and paths:
+        raise ValueError(f"engine: NUTS cannot sample the jump path {paths[0]!r}; use 'auto'")
     size = sum(int(np.size(sites[name]["value"])) for name in parameters)
+    if paths:
+        if not parameters:
+            return "particle Gibbs", lambda: Gibbs([(ParticleGibbs(model), paths)])
+        return (
+            "particle Gibbs, NUTS given paths, particle marginal moves",
+            lambda: ParticleMarginal(model, dense_mass=size <= _DENSE_UP_TO),
+        )
     if len(parameters) == len(sites):
         return "NUTS", lambda: NUTS(model, dense_mass=size <= _DENSE_UP_TO)
     # given a good guide, innovations are nearly standard normal and independent of the parameters

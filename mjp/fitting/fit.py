@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from numpyro.infer.mcmc import MCMCKernel
 
-from mjp.fitting.anchoring import with_anchors
+from mjp.fitting.anchoring import prepared
 from mjp.fitting.chains import Runner, run_chains
 from mjp.fitting.checkpoint import Checkpoint
 from mjp.fitting.diagnose import explain_bad_start
@@ -41,8 +41,9 @@ def fit(
     Args:
         model: a NumPyro model; args, kwargs: its arguments.
         engine: "auto" (NUTS on the parameters, exactly conditioned paths marginalised, and on the
-            innovations of guided paths, whose guides are linearised once at the prior median), "nuts", or
-            a NumPyro kernel made for `model`.
+            innovations of guided paths, whose guides are linearised once at the prior median; jump paths of
+            reaction networks by `mjp.inference.ParticleMarginal`), "nuts", or a NumPyro kernel made for
+            `model`.
         draws, warmup: iterations kept and thrown away, per chain.
         seed: fixes the result; the same seed gives the same draws, resumed or not.
         progress: show a bar per chain.
@@ -56,13 +57,14 @@ def fit(
             impossible under the model (named, with the subjects).
 
     Warns:
-        UserWarning: divergent transitions, chains that have not mixed.
+        UserWarning: divergent transitions, chains that have not mixed, particles without room for their
+            events.
     """
     for name, value, least in (("draws", draws, 1), ("warmup", warmup, 0), ("chains", chains, 1)):
         if int(value) != value or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
     began = time.perf_counter()
-    model = with_anchors(model, args, kwargs)
+    model = prepared(model, args, kwargs)
     name, make_kernel = choose_engine(model, engine, args, kwargs)
     block = min(_BLOCK, max(warmup, draws))
     runner = Runner(make_kernel, args, kwargs, warmup, block)

@@ -23,6 +23,11 @@ SAMPLE_STATS = {
     "accept_prob": "acceptance_rate",
     "energy": "energy",
     "adapt_state.step_size": "step_size",
+    "jumped": "marginal_acceptance_rate",
+    "particle_ess": "particle_ess",
+    "renewed": "ancestors_renewed",
+    "moved": "paths_moved",
+    "overflow": "buffer_overflow",
 }
 
 

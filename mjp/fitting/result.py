@@ -15,7 +15,7 @@ from mjp.fitting import groups
 from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draws
 from mjp.fitting.vector_draws import VectorPathDraws, draw_vector_paths
 from mjp.graph import Graph
-from mjp.numpyro_bridge import graphs_of
+from mjp.numpyro_bridge import HIDDEN, graphs_of, has_jump_path
 from mjp.on_grid import node_times
 from mjp.processes import MarkovChain, SparseMarkovJump, is_vector
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _PATH_DRAWS = 200  # posterior draws for which paths and replicated data are kept in `data`
 _GRID = 61
+_COUNT_STEPS = 10  # between two nodes of a chain of counts
 _VECTOR_GRID = 401  # at most; enough for a smooth picture of a path
-INNOVATIONS = "/innovations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +147,8 @@ class Fit:
         paths[name] = array.rename(axis)
         dim, coords = groups.node_coords(name, graph)
         for label, weights in (("edge", drawn.edge_weights), ("observation", drawn.site_weights)):
+            if weights is None:
+                continue
             which = {"chain": np.unique(drawn.chain), "draw": np.unique(drawn.draw), **coords}
             paths[f"{name}_{label}_log_weight"] = xarray.DataArray(
                 groups.reshape_draws(weights, drawn), dims=["chain", "draw", dim], coords=which
@@ -247,6 +249,13 @@ class Fit:
         if diverging:
             total = self.settings["chains"] * self.settings["draws"]
             found.append(f"{diverging} of {total} draws diverged; the posterior may be biased")
+        dropped = np.asarray(self.statistics.get("overflow", np.zeros(1)))
+        if dropped.sum():
+            found.append(
+                f"{int(dropped.sum())} particles, in {int((dropped > 0).sum())} of {dropped.size} draws, had "
+                "more events on an edge than there is room for, and were dropped; the posterior may be "
+                "biased towards paths with few events. Give a larger max_events to mjp.sample"
+            )
         if self.settings["draws"] >= 100:
             from numpyro.diagnostics import split_gelman_rubin
 
@@ -262,7 +271,7 @@ class Fit:
     @cached_property
     def parameters(self) -> dict[str, np.ndarray]:
         """Draws of the latent sites, (chain, draw, ...)."""
-        return {name: value for name, value in self.latent.items() if not name.endswith(INNOVATIONS)}
+        return {name: value for name, value in self.latent.items() if not name.endswith(HIDDEN)}
 
     @cached_property
     def latent(self) -> dict[str, np.ndarray]:
@@ -275,7 +284,7 @@ class Fit:
     @cached_property
     def shown(self) -> dict[str, np.ndarray]:
         """Draws of all sites but innovations."""
-        return {name: value for name, value in self.samples.items() if not name.endswith(INNOVATIONS)}
+        return {name: value for name, value in self.samples.items() if not name.endswith(HIDDEN)}
 
     def _states(self, name: str) -> tuple:
         process: Any = self.graphs[name].edges[0].process
@@ -288,18 +297,21 @@ class Fit:
         process: Any = graph.edges[0].process
         if isinstance(process, SparseMarkovJump):
             return None  # there are no paths between its nodes
-        if isinstance(process, MarkovChain) or (is_vector(graph) and not process.continuous):
+        in_steps = is_vector(graph) and not getattr(process, "continuous", True)
+        if isinstance(process, MarkovChain) or in_steps:
             return np.unique(times)
         if not is_vector(graph):
             return np.linspace(times.min(), times.max(), _GRID)
         times = np.unique(times)  # and as many times between two nodes as there are steps, or room
         edges = len(times) - 1
-        points = edges * max(1, min(graph.edges[0].steps or 1, _VECTOR_GRID // edges)) + 1
+        between = _COUNT_STEPS if has_jump_path(graph) else graph.edges[0].steps or 1
+        points = edges * max(1, min(between, _VECTOR_GRID // edges)) + 1
         return np.interp(np.linspace(0, edges, points), np.arange(edges + 1), times)
 
     def _coordinates(self, name: str, dim: int) -> list:
-        """Labels of the coordinates of a vector state: those given as `coords[name + "_coordinate"]`."""
-        labels = list(self.coords.get(f"{name}_coordinate", ()))
+        """Labels of the coordinates of a vector state: `coords[name + "_coordinate"]`, or species."""
+        process: Any = self.graphs[name].edges[0].process
+        labels = list(self.coords.get(f"{name}_coordinate", getattr(process, "species", ())))
         return labels if len(labels) == dim else list(range(dim))
 
     def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:

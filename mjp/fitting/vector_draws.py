@@ -26,7 +26,7 @@ class VectorPathDraws:
         replicated: simulated observations of new paths, one array (n, ...) per batch of observations.
         measured: simulated observations of the posterior paths themselves, likewise.
         edge_weights, site_weights: (n, n_nodes) log-weights of the edge above each node, and of its
-            observations; zero where the guide is exact.
+            observations; zero where the guide is exact, None where there is none.
     """
 
     chain: np.ndarray
@@ -35,8 +35,8 @@ class VectorPathDraws:
     grid: np.ndarray | None
     replicated: tuple[np.ndarray, ...]
     measured: tuple[np.ndarray, ...]
-    edge_weights: np.ndarray
-    site_weights: np.ndarray
+    edge_weights: np.ndarray | None
+    site_weights: np.ndarray | None
 
 
 def draw_vector_paths(
@@ -64,7 +64,9 @@ def draw_vector_paths(
         replicated = simulate(found.graph, data_key).observations
         measured = observations_of(found.graph, path.values, again_key)
         on_grid = None if times is None else path.at(times)
-        edges, sites = found.guided.weights_by_edge(path)  # type: ignore[attr-defined]
+        # only guides leave weights behind; particles have spent theirs
+        weights = getattr(found.guided, "weights_by_edge", None)
+        edges, sites = (None, None) if weights is None else weights(path)
         return path.values, on_grid, replicated, measured, edges, sites
 
     run = jax.jit(lambda p, k: lax.map(one, (p, k)))

@@ -1,5 +1,6 @@
 """How declared graphs are conditioned, simulated and sampled."""
 
+from mjp.inference import count_engine as count_engine
 from mjp.inference import finite_state_engine as finite_state_engine
 from mjp.inference import gaussian_engine as gaussian_engine
 from mjp.inference import rules as rules
@@ -9,14 +10,17 @@ from mjp.inference.condition import condition as condition
 from mjp.inference.count_simulation import simulate_counts as simulate_counts
 from mjp.inference.evidence import Evidence as Evidence
 from mjp.inference.evidence import evidence as evidence
+from mjp.inference.guided_smc import Particles as Particles
+from mjp.inference.guided_smc import smc as smc
 from mjp.inference.identifiability import identifiability as identifiability
+from mjp.inference.next_observations import Towards as Towards
 from mjp.inference.rules import is_exact_family as is_exact_family
 from mjp.inference.simulate import simulate as simulate
 
 
 def __getattr__(name: str) -> object:
     """The kernels, which stand above this package and are imported when they are asked for."""
-    if name not in ("CrankNicolson", "InfiniteHMC"):
+    if name not in ("CrankNicolson", "InfiniteHMC", "ParticleGibbs", "ParticleMarginal"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mjp.inference import kernels
 

@@ -85,7 +85,7 @@ def at_observations(graph: GaussianGraph, sites: list[Observed]) -> Anchors:
 
     # likelihoods that are not linear in the state suggest one by repeated expansion
     suggested, _ = jax.lax.scan(step, suggested, None, length=n_steps)
-    nodes = suggested[_next_observed(layout.parent, sites)]
+    nodes = suggested[next_observed(layout.parent, [observed.nodes for observed in sites])]
     return Anchors(nodes, _along_edges(graph, nodes))
 
 
@@ -97,12 +97,12 @@ def _best_along(old: Array, new: Array, log_likelihood: Callable[[Array], Array]
     return jnp.take_along_axis(way, best[None, :, None], axis=0)[0]
 
 
-def _next_observed(parent: np.ndarray, sites: list[Observed]) -> np.ndarray:
+def next_observed(parent: np.ndarray, observed_nodes: list[np.ndarray]) -> np.ndarray:
     """The nearest observed node at or below each node; the node itself if there is none."""
     n = len(parent)
     distance, found = np.full(n, n), np.arange(n)
-    for observed in sites:
-        distance[observed.nodes] = 0
+    for nodes in observed_nodes:
+        distance[nodes] = 0
     depth, _ = topological_depth(parent)
     for node in np.argsort(-depth, kind="stable").tolist():
         above = parent[node]

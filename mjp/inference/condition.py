@@ -56,7 +56,21 @@ def condition(graph: Graph, **options: Any) -> Guided:
             32 inside a compiled function. For vector states, `auxiliary`: where the guide is linearised,
             "guided mean" (default, `iterations` times, each step shortened by `damping` in (0, 1]),
             "observations" (at the state that the next observation suggests) or "prior mean"; or a linear
-            process that stands for those of the edges; or the `anchors` of an earlier result.
+            process that stands for those of the edges; or the `anchors` of an earlier result. For reaction
+            networks,
+
+            - `auxiliary`: "linear noise" (the chemical Langevin equation, linearised `iterations` times along
+              its guided mean; default for noisy observations), "conditioned hazard" (one Gaussian step to
+              the next observation; default where observations are exact), a linear Gaussian process that
+              stands for the network, `mjp.inference.Towards` (transition probabilities in closed form), a
+              tuple of these, whose product guides (closed forms for some species, another guide for what
+              else is observed), or the `anchors` of an earlier result;
+            - `clip`: least and largest log-ratio of a guided rate to that of the network, default (-2, 4),
+              and none for closed forms;
+            - `cells`: of the grid of times on which the guide is frozen, per edge, default `steps` of the
+              edges or 20; the weights are exact for any number;
+            - `max_events`: room for events on an edge; by default found from guided draws, and 256 inside
+              a compiled function. Paths that need more have weight zero and are counted in `overflow`.
 
     Raises:
         ValueError: a graph without edges or roots, or data that are impossible under the model, when its

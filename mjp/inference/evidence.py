@@ -1,6 +1,7 @@
 """Unbiased estimates of the evidence by importance sampling with the guided process."""
 
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,10 +10,13 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import logsumexp
 
+from mjp.count_trajectory import CountTrajectory
 from mjp.graph import Graph
 from mjp.inference.condition import Guided, condition
 
 _BATCH = 1000  # particles drawn side by side
+_SAME = 1e-12  # spread of log-weights that are all the same
+_LEAST = 25  # positive weights from which a tail has the five points that its shape needs
 
 
 class Evidence(NamedTuple):
@@ -22,27 +26,39 @@ class Evidence(NamedTuple):
         log_evidence: in the batch shape of the graph.
         standard_error: of the log, by the delta method.
         ess: effective number of particles, of those drawn.
-        khat: shape of the Pareto tail of the weights; above 0.7 the estimate is not to be trusted.
+        khat: shape of the Pareto tail of the positive weights; above 0.7 the estimate is not to be trusted.
+            Minus infinity where the largest are all the same, infinity where they are too few to tell.
+        overflow: pieces of jump paths, over all draws, whose events did not fit the buffer; such draws have
+            weight zero, so that the estimate is too low.
     """
 
     log_evidence: Array
     standard_error: Array
     ess: Array
     khat: np.ndarray
+    overflow: int = 0
 
 
-def evidence(graph: Graph, key: Array, particles: int) -> Evidence:
+def evidence(graph: Graph, key: Array, particles: int, **options: Any) -> Evidence:
     """Estimate p(data) = exp(log_evidence) E[exp(log_weight)] with independent guided draws.
 
     An exactly conditioned graph needs no draws: its standard error is zero, its effective sample size
-    is `particles` and its tail shape minus infinity.
+    is `particles` and its tail shape minus infinity. Where every draw has weight zero, the estimate is
+    zero, its error infinite and its effective sample size zero.
+
+    Args:
+        particles: number of draws. options: as for `mjp.condition`.
 
     Raises:
-        ValueError: fewer than two particles.
+        ValueError: fewer than two particles; propensities of reaction networks that are negative, not
+            finite, or positive without reactants.
+
+    Warns:
+        UserWarning: jump paths whose events did not fit the buffer.
     """
     if particles < 2:
         raise ValueError(f"particles must be at least 2, got {particles}")
-    return estimate(condition(graph), key, particles)
+    return estimate(condition(graph, **options), key, particles)
 
 
 def estimate(guided: Guided, key: Array, particles: int) -> Evidence:
@@ -50,28 +66,71 @@ def estimate(guided: Guided, key: Array, particles: int) -> Evidence:
     zero = jnp.zeros_like(guided.log_evidence)
     if guided.exact:
         return Evidence(guided.log_evidence, zero, zero + particles, np.full(zero.shape, -np.inf))
-    log_weights = _log_weights(guided, jax.random.split(key, particles))
+    log_weights, faults = _log_weights(guided, jax.random.split(key, particles))
+    overflow, invalid = (int(count) for count in np.sum(faults, axis=0))
+    report_faults(overflow, invalid, particles)
     total = logsumexp(log_weights, axis=0)
-    shares = jnp.exp(log_weights - total)
-    ess = 1.0 / jnp.sum(shares**2, axis=0)
+    shares = jnp.exp(log_weights - jnp.where(jnp.isfinite(total), total, 0.0))
+    ess = jnp.where(jnp.isfinite(total), 1.0 / jnp.sum(shares**2, axis=0), 0.0)
     error = jnp.sqrt(jnp.maximum(1.0 / ess - 1.0 / particles, 0.0))
     log_evidence = guided.log_evidence + total - jnp.log(particles)
-    return Evidence(log_evidence, error, ess, _tail_shape(np.asarray(log_weights)))
+    return Evidence(log_evidence, error, ess, tail_shape(np.asarray(log_weights)), overflow)
+
+
+def report_faults(overflow: int, invalid: int, draws: int) -> None:
+    """Say what went wrong on guided jump paths.
+
+    Raises:
+        ValueError: a propensity that is none.
+
+    Warns:
+        UserWarning: a buffer that was too short.
+    """
+    if invalid:
+        raise ValueError(
+            f"propensities that are negative, not finite, or positive without reactants were met {invalid} "
+            f"times by {draws} guided draws; mjp.simulate names reaction, state and time"
+        )
+    if overflow:
+        warnings.warn(
+            f"the buffer was too short for {overflow} pieces of {draws} guided paths, whose weight is zero, "
+            "so that the evidence is too low; give a larger max_events",
+            stacklevel=4,
+        )
 
 
 @eqx.filter_jit
-def _log_weights(guided: Guided, keys: Array) -> Array:
-    """Log-weights of one guided draw per key, a bounded number side by side."""
-    return jax.lax.map(lambda key: guided.sample(key)[1], keys, batch_size=_BATCH)
+def _log_weights(guided: Guided, keys: Array) -> tuple[Array, Array]:
+    """Log-weights of one guided draw per key, a bounded number side by side; overflow and faults (n, 2)."""
+
+    def one(key: Array) -> tuple[Array, Array]:
+        path, log_weight = guided.sample(key)
+        counts = (path.overflow, path.invalid) if isinstance(path, CountTrajectory) else (0, 0)
+        return log_weight, jnp.asarray(counts, jnp.int32)
+
+    return jax.lax.map(one, keys, batch_size=_BATCH)
 
 
-def _tail_shape(log_weights: np.ndarray) -> np.ndarray:
+def tail_shape(log_weights: np.ndarray) -> np.ndarray:
+    """Pareto shape of the tail of the weights, from log-weights (n, ...).
+
+    Weights of zero say nothing of the tail and are left out; see `Evidence.khat`.
+    """
+    flat = log_weights.reshape(len(log_weights), -1)
+    return np.asarray([_shape_of(column) for column in flat.T]).reshape(log_weights.shape[1:])
+
+
+def _shape_of(log_weights: np.ndarray) -> float:
     from arviz_stats.base.array import array_stats
 
-    flat = log_weights.reshape(len(log_weights), -1)
-    # weights that are all the same have no tail
-    shapes = [
-        float(array_stats.psislw(column, axis=-1)[1]) if np.ptp(column) > 1e-12 else -np.inf
-        for column in flat.T
-    ]
-    return np.asarray(shapes).reshape(log_weights.shape[1:])
+    positive = log_weights[log_weights > -np.inf]
+    if len(positive) and np.ptp(positive) <= _SAME:
+        return -np.inf
+    if len(positive) < _LEAST:
+        return np.inf
+    n_tail = int(min(3 * np.sqrt(len(positive)), len(positive) / 5))
+    if np.ptp(np.sort(positive)[-n_tail:]) <= _SAME:
+        return -np.inf
+    # psislw takes log-likelihoods, of which the weights of leave-one-out cross-validation are the reciprocals
+    shape = float(array_stats.psislw(-positive, axis=-1)[1])
+    return np.inf if np.isnan(shape) else shape

@@ -224,10 +224,20 @@ def condition_gaussian(
 
 @eqx.filter_jit
 def _prepare(
-    model: GaussianGraph, sites: list[Observed], auxiliary: Any, iterations: int, damping: float, exact: bool
+    model: GaussianGraph,
+    sites: list[Observed],
+    auxiliary: Any,
+    iterations: int,
+    damping: float,
+    exact: bool,
+    start: Anchors | None = None,
 ) -> tuple[Array, Anchors, Canonical, list[Messages], list[Canonical]]:
-    """All that needs arithmetic, compiled as one program."""
-    anchors = _anchors(model, sites, auxiliary, iterations, damping, exact)
+    """All that needs arithmetic, compiled as one program.
+
+    Args:
+        start: where the iterations of the guided mean begin; default what the observations suggest.
+    """
+    anchors = _anchors(model, sites, auxiliary, iterations, damping, exact, start)
     potentials, messages, own = _filter(model, sites, anchors, _process(auxiliary))
     return _log_evidence(model, potentials), anchors, potentials, messages, own
 
@@ -259,7 +269,13 @@ def _auxiliary_of(kind: Kind, chosen: GaussianProcess | None) -> Kind:
 
 
 def _anchors(
-    model: GaussianGraph, sites: Any, auxiliary: Any, iterations: int, damping: float, exact: bool
+    model: GaussianGraph,
+    sites: Any,
+    auxiliary: Any,
+    iterations: int,
+    damping: float,
+    exact: bool,
+    start: Anchors | None,
 ) -> Anchors:
     if isinstance(auxiliary, Anchors):
         return auxiliary
@@ -272,7 +288,7 @@ def _anchors(
         return at_roots(model)
     if auxiliary == "prior mean":
         return at_prior_mean(model)
-    anchors = at_observations(model, sites)
+    anchors = at_observations(model, sites) if start is None else start
     if auxiliary == "observations":
         return anchors
     still = {"roots": jnp.zeros_like(model.root_mean)}

@@ -65,7 +65,7 @@ class Kind(eqx.Module):
     def linearise(self, anchors: Array) -> LinearSteps:
         """The auxiliary's steps (n, ..., E) at anchors (E, n, d)."""
         rule = rule_of(self.process)
-        one = lambda anchor, at: rule.linearise(self.step, anchor, at)
+        one = lambda anchor, at: rule.linearise(self.process, self.step, anchor, at)
         return jax.vmap(one)(jnp.moveaxis(anchors, 0, -1), self.intervals())
 
 

@@ -17,6 +17,7 @@ Semenova, Margossian and Riabiz (2021), Bayesian workflow for disease transmissi
 Statistics in Medicine 40(27):6209-6234, with the deterministic epidemic replaced by a stochastic one.
 """
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -31,6 +32,7 @@ from mjp.models.tables import read_table
 
 BOYS = 763
 COLUMNS = ("date", "in_bed")
+_FIRST_DAY = "1978-01-22"
 
 
 def load(path: str | PathLike | None = None) -> Series:
@@ -58,6 +60,16 @@ def load(path: str | PathLike | None = None) -> Series:
     if np.any((seen < 0) | (seen > BOYS) | (seen != np.floor(seen))):
         raise ValueError(f"path: the column 'in_bed' must hold integers from 0 to {BOYS}")
     return Series((dates - dates.iloc[0]).dt.days.to_numpy(float) + 1.0, in_bed)
+
+
+def table(data: Series, values: Any) -> Mapping[str, np.ndarray]:
+    """Simulated counts (n,), that of the day before the first included, as the columns that `load` reads.
+
+    The law of the counts goes beyond the number of boys; such counts are written as all 763.
+    """
+    in_bed = np.asarray(values)[1:]
+    days = np.datetime64(_FIRST_DAY) + (data.times - 1).astype("timedelta64[D]")
+    return {COLUMNS[0]: days.astype(str), COLUMNS[1]: np.minimum(in_bed, BOYS).astype(int)}
 
 
 def epidemic(contact: Any, recovery: Any, overdispersion: Any, data: Series) -> mjp.Graph:

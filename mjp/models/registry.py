@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mjp.models import anole_sizes, anoles, cav, earthquakes, lynx_hare, neuron, nile, psor, sp500
+from mjp.models import anole_sizes, anoles, cav, earthquakes, influenza, lynx_hare, neuron, nile, psor, sp500
 
 
 class Reported(NamedTuple):
@@ -237,6 +237,21 @@ _ENTRIES = (
         reference="simulated; model of FitzHugh (1961), Biophysical Journal 1(6):445-466",
         settings=_settings(neuron.COORDS),
         columns=neuron.COLUMNS,
+    ),
+    Model(
+        name="influenza",
+        title="Influenza in a boarding school",
+        model=influenza.outbreak,
+        load=influenza.load,
+        graph_site="epidemic",
+        description=(
+            "Boys in bed on 14 days of an outbreak among 763, negative binomial around the number of "
+            "infected boys of a stochastic epidemic, infection by infection."
+        ),
+        reference="Grinsztajn et al. (2021), Stat. Med. 40(27):6209-6234; Br. Med. J. (1978) 1:587",
+        settings=_settings(),
+        columns=influenza.COLUMNS,
+        table=influenza.table,
     ),
 )
 

@@ -203,6 +203,11 @@ class ReactionNetwork(Process):
         return len(self.species)
 
     @property
+    def dim(self) -> int:
+        """Number of coordinates of a state, the species."""
+        return self.n_species
+
+    @property
     def n_reactions(self) -> int:
         return len(self.reactions)
 

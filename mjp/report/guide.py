@@ -8,7 +8,7 @@ import numpy as np
 
 from mjp.drawing import PALETTE
 from mjp.inference.evidence import Evidence, estimate
-from mjp.numpyro_bridge import conditioned_graphs
+from mjp.numpyro_bridge import conditioned_graphs, has_jump_path
 from mjp.on_grid import node_times
 from mjp.report.parts import Missing, Paragraph, Part, Table, new_figure, percent, picture
 from mjp.report.paths import flat, heading
@@ -25,7 +25,10 @@ _GOOD, _FAIR = 0.3, 0.03  # effective shares of guided draws
 def section(fit: "Fit") -> list[Part]:
     guided = [name for name in fit.graphs if is_guided(fit, name)]
     if not guided:
-        raise Missing("the model has no guided path; all its paths are conditioned exactly")
+        jumps = any(has_jump_path(graph) for graph in fit.graphs.values())
+        others = "all its paths are conditioned exactly"
+        others = "its jump paths are sampled with particles, see there" if jumps else others
+        raise Missing(f"the model has no path that is made of innovations; {others}")
     parts: list[Part] = []
     for name in guided:
         edges, sites = (

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mjp.numpyro_bridge import has_jump_path
 from mjp.report.parts import Missing, Paragraph, Part, Table, listed
+from mjp.report.vectors import is_guided
 
 if TYPE_CHECKING:
     from mjp.fitting import Fit
@@ -74,14 +76,19 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
         )
     graph = fit.graphs.get(name)
     if graph is not None and graph.kind == "chain" and not graph.batch_shape:
-        parts.append(
-            Paragraph(
+        if is_guided(fit, name) or has_jump_path(graph):
+            text = (
+                "The terms are densities of the observations given the path, which is sampled. Leaving one "
+                "out leaves its neighbours to tell the path there: the number is about filling gaps in this "
+                "series, not about the future or an unseen series."
+            )
+        else:
+            text = (
                 "The terms are one-step-ahead densities given the past. Leaving one out does not take its "
                 "value from the pasts of later ones, so that models of the same series may be compared, but "
-                "the number is not the density of an unseen series.",
-                "note",
+                "the number is not the density of an unseen series."
             )
-        )
+        parts.append(Paragraph(text, "note"))
     return parts
 
 

@@ -1,15 +1,16 @@
 """Graphs with vector states in words, and which of their observations are in the unit of a coordinate."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjp.fitting.result import INNOVATIONS
 from mjp.graph import Graph
+from mjp.numpyro_bridge import INNOVATIONS, has_jump_path
 from mjp.observations import Exactly, LinearGaussianObservation
-from mjp.processes import Diffusion, LinearDiffusion, LinearGaussian, StateSpace
+from mjp.processes import Diffusion, LinearDiffusion, LinearGaussian, ReactionNetwork, StateSpace
 
 if TYPE_CHECKING:
     from mjp.fitting import Fit
@@ -18,7 +19,13 @@ _SCHEMES = {"euler": "the Euler–Maruyama scheme", "local linearisation": "loca
 
 
 def process_in_words(graph: Graph) -> str:
-    """The processes of a graph with vector states, such as `Diffusion of 2 coordinates`."""
+    """The processes of a graph with vector states, such as `Diffusion of 2 coordinates`.
+
+    A network is told by its species and reactions.
+    """
+    if has_jump_path(graph):
+        networks: Any = graph.edges[0].process
+        return f"ReactionNetwork of {', '.join(networks.species)} ({'; '.join(networks.reactions)})"
     names = list(dict.fromkeys(type(edges.process).__name__ for edges in graph.edges))
     process: Any = graph.edges[0].process
     unit = "coordinate" if process.dim == 1 else "coordinates"
@@ -28,7 +35,11 @@ def process_in_words(graph: Graph) -> str:
 def vector_rows(fit: "Fit", name: str, graph: Graph) -> list[list[str]]:
     """How the process moves, and how it is conditioned."""
     moves = list(dict.fromkeys(_steps(edges) for edges in graph.edges))
-    if is_guided(fit, name):
+    if has_jump_path(graph):
+        how = (
+            "sampled: whole jump paths are drawn beside the parameters, given which the data are independent"
+        )
+    elif is_guided(fit, name):
         how = (
             "guided: paths follow from innovations that are sampled with the parameters, and their weights "
             "make the posterior exact for the process as it is stepped"
@@ -47,6 +58,8 @@ def _steps(edges: Any) -> str:
     process = edges.process
     n = edges.steps or 1
     per_edge = f"{n} step{'s' if n > 1 else ''} per edge"
+    if isinstance(process, ReactionNetwork):
+        return "reaction by reaction in continuous time, without discretisation"
     if isinstance(process, Diffusion):
         return f"{per_edge} by {_SCHEMES[process.scheme]}; the discretisation is part of the model"
     if isinstance(process, LinearDiffusion):
@@ -59,10 +72,15 @@ def _steps(edges: Any) -> str:
     return per_edge
 
 
-def shown_coordinates(likelihood: Any, dim: int) -> list[int | None]:
+def shown_coordinates(
+    likelihood: Any, dim: int, view: Callable[[Any], Any] = lambda x: x
+) -> list[int | None]:
     """For each entry of an observation the coordinate that it is a noisy record of, or None.
 
     An entry records a coordinate if its mean is that coordinate, whatever the state.
+
+    Args:
+        view: from a state to what the likelihood reads, `Process.view`.
     """
     if isinstance(likelihood, Exactly):
         return list(range(dim))
@@ -73,9 +91,11 @@ def shown_coordinates(likelihood: Any, dim: int) -> list[int | None]:
         means = states @ np.asarray(likelihood.matrix).T + np.asarray(likelihood.offset)
     else:
         try:
-            means = np.asarray(jax.vmap(lambda x: jnp.atleast_1d(likelihood(x).mean))(jnp.asarray(states)))
+            means = np.asarray(
+                jax.vmap(lambda x: jnp.atleast_1d(likelihood(view(x)).mean))(jnp.asarray(states))
+            )
         except NotImplementedError:  # a law without a mean
-            return [None] * int(np.prod(likelihood(jnp.asarray(states[0])).shape()))
+            return [None] * int(np.prod(likelihood(view(jnp.asarray(states[0]))).shape()))
     found: list[int | None] = []
     for column in means.reshape(len(states), -1).T:
         same = [i for i in range(dim) if np.allclose(column, states[:, i], rtol=1e-5)]

@@ -40,7 +40,7 @@ class Verdict:
 
 
 def judge(fit: "Fit") -> Verdict:
-    """Check R-hat, effective sample sizes, divergences, tree depth and energy."""
+    """Check R-hat, effective sample sizes, divergences, tree depth, energy, and the room for jump paths."""
     table = fit.summary(var_names=list(fit.parameters), round_to="none")
     problems: list[str] = []
     checks: list[tuple[str, str, str, bool]] = []
@@ -92,7 +92,15 @@ def _check_sampler(fit: "Fit", check) -> None:
             "Scale the parameters alike, or break their correlation."
         )
         check("draws at the step limit", f"{n} of {total}", "none", n == 0, advice)
-    if "energy" in statistics and fit.settings["draws"] >= 20:
+    if "overflow" in statistics:
+        n = int(np.sum(statistics["overflow"]))
+        advice = (
+            f"{n} particles had more events on an edge than there is room for, and were dropped, so that "
+            "paths with many events are missing. Give a larger max_events to mjp.sample."
+        )
+        check("particles without room", f"{n}", "none", n == 0, advice)
+    # where paths change between two moves of NUTS, so does the energy that it works with
+    if "energy" in statistics and "particle_ess" not in statistics and fit.settings["draws"] >= 20:
         energy = np.asarray(statistics["energy"], float)
         fraction = float((np.diff(energy, axis=1) ** 2).mean(1).min() / max(energy.var(axis=1).max(), 1e-300))
         advice = (

@@ -2,3 +2,5 @@
 
 from mjp.inference.kernels.crank_nicolson import CrankNicolson as CrankNicolson
 from mjp.inference.kernels.infinite_hmc import InfiniteHMC as InfiniteHMC
+from mjp.inference.kernels.particle_gibbs import ParticleGibbs as ParticleGibbs
+from mjp.inference.kernels.particle_marginal import ParticleMarginal as ParticleMarginal

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.infer.util import log_density
 
-SUFFIX = "/innovations"
+from mjp.numpyro_bridge import INNOVATIONS
 
 
 class InnovationState(NamedTuple):
@@ -113,7 +113,7 @@ class InnovationKernel(MCMCKernel):
 
         found = prototype_trace(self._model, jax.random.key(0), args, kwargs)
         latent = latent_sample_sites(found)
-        names = [n for n in latent if n.endswith(SUFFIX)] if wanted is None else list(wanted)
+        names = [n for n in latent if n.endswith(INNOVATIONS)] if wanted is None else list(wanted)
         unknown = [n for n in names if n not in latent]
         if unknown or not names:
             what = f"has no latent site {unknown[0]!r}" if unknown else "has no site of innovations"

@@ -34,8 +34,12 @@ class GaussianRule:
 
     engine = "gaussian"
 
-    def linearise(self, step: Step, anchor: Array, at: Interval) -> LinearSteps:
-        """The auxiliary of steps: their means expanded, and their noise frozen, at anchors (d, ...)."""
+    def linearise(self, process: GaussianProcess, step: Step, anchor: Array, at: Interval) -> LinearSteps:
+        """The auxiliary of steps: their means expanded, and their noise frozen, at anchors (d, ...).
+
+        Args:
+            step: that of the process, for states (d, ...) with the batch last.
+        """
         mean, factor = step(anchor, at)
         along = lambda v: jax.jvp(lambda x: step(x, at)[0], (anchor,), (v,))[1]
         dim = len(anchor)

@@ -1,0 +1,278 @@
+"""Guided sequential Monte Carlo for chains of counts, with and without a path that is kept."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.scipy.special import logsumexp
+
+from mjp._checks import check_count
+from mjp.graph import Graph
+from mjp.inference.condition import condition
+from mjp.inference.count_engine import CountGraph, CountGuided
+from mjp.inference.evidence import report_faults
+from mjp.inference.guided_jumps import Given, events_first, guided_jumps
+
+
+class Reference(NamedTuple):
+    """Paths on all pieces of a graph: when events happened (P, B), and which (P, B), -1 for padding."""
+
+    times: Array
+    reactions: Array
+
+
+class Particles(NamedTuple):
+    """What a particle filter leaves.
+
+    Attributes:
+        log_evidence: (n_components,), exp of it is unbiased.
+        reference: one path, drawn from the weighted particles; roots: its first states (n_roots, d).
+        ess: (blocks, n_components) effective number of particles before each resampling.
+        renewed: (n_components,) share of blocks at which the kept path got another past; zero without one.
+        overflow: number of particles that ran out of buffer, which got weight zero.
+        invalid: number of particles that met propensities that are none.
+    """
+
+    log_evidence: Array
+    reference: Reference
+    roots: Array
+    ess: Array
+    renewed: Array
+    overflow: Array
+    invalid: Array
+
+
+def smc(graph: Graph, key: Array, particles: int, **options: Any) -> Particles:
+    r"""Guided particle filter over the blocks of a chain of reaction networks.
+
+    Blocks are the edges, cut where rates change. Particles are weighted before they are resampled by what
+    the guide expects of them, $\kappa_{t+1} g_{t+1}$, so that resampling looks ahead (twisted particle
+    filter; Whiteley & Lee 2014, Ann. Statist. 42:115). With an exact guide all weights are equal.
+    Systematic resampling, where fewer than half of the particles are effective.
+
+    Args:
+        graph: a chain, with any number of series. particles: of each series. options: as for
+            `mjp.condition`.
+
+    Raises:
+        ValueError: fewer than two particles; propensities that are negative, not finite, or positive
+            without reactants.
+        TypeError: a graph that is not a chain of one reaction network.
+        RuntimeError: no particle is alive: the data cannot be reached, or not with so few particles. The
+            message names edge and series.
+
+    Warns:
+        UserWarning: particles whose events did not fit the buffer.
+    """
+    check_count("particles", particles)
+    if particles < 2:
+        raise ValueError(f"particles must be at least 2, got {particles}")
+    guided = condition(graph, **options)
+    if not isinstance(guided, CountGuided):
+        raise TypeError(f"smc is for graphs of reaction networks, got {type(guided).__name__}")
+    result = run(guided, key, particles)
+    report_faults(int(result.overflow), int(result.invalid), particles)
+    dead = np.flatnonzero(~np.isfinite(np.asarray(result.log_evidence)))
+    if len(dead):
+        where = _where_died(guided, np.asarray(result.ess), int(dead[0]))
+        raise RuntimeError(
+            f"none of {particles} particles is alive {where}: the observation there cannot be reached, or "
+            "the guide does not lead to it"
+        )
+    return result
+
+
+def _where_died(guided: CountGuided, ess: np.ndarray, series: int) -> str:
+    """The edge on which the last particle of a series died, in words."""
+    graph, blocks = guided.names.graph, _blocks(guided.model)[:, series]
+    of_series = f" of series {series}" if guided.model.static.n_components > 1 else ""
+    died = np.flatnonzero(ess[:, series] == 0)
+    after = int(died[0]) - 1 if len(died) else int(np.flatnonzero(blocks < guided.model.n_pieces)[-1])
+    if after < 0:
+        return f"at the first time{of_series}"
+    above, pieces = guided.model.static.layout_parent, guided.model.pieces
+    node, parent = int(pieces.children[blocks[after]]), int(pieces.parents[blocks[after]])
+    while parent >= graph.n_nodes:
+        parent = int(above[parent])
+    while node >= graph.n_nodes:
+        node = int(pieces.children[np.flatnonzero(pieces.parents == node)[0]])
+    edge = sum(1 for block in blocks[:after] if pieces.children[block] < graph.n_nodes)
+    return f"after edge {edge}{of_series}, from {graph.describe_node(parent)} to {graph.describe_node(node)}"
+
+
+@eqx.filter_jit
+def run(guided: CountGuided, key: Array, particles: int) -> Particles:
+    """The particle filter of a conditioned graph; see `smc`."""
+    return particle_sweep(guided, key, particles, None, None)
+
+
+def particle_sweep(
+    guided: CountGuided,
+    key: Array,
+    n: int,
+    reference: Reference | None,
+    kept_roots: Array | None,
+    keep: Any = True,
+) -> Particles:
+    """One pass over all blocks, with particle 0 on the reference path if there is one, and `keep` is true.
+
+    With a reference this is conditional sequential Monte Carlo, which leaves the law of paths given the data
+    invariant (Andrieu, Doucet & Holenstein 2010), with ancestor sampling (Lindsten, Jordan & Schön 2014):
+    before each block the kept path's future is joined to one of the particles from which it can go on,
+    which for a jump path are those in the very state that it has there.
+    """
+    model, layout = guided.model, guided.model.static.layout
+    tables = _blocks(model)
+    process = model.processes[0]
+    w, d = tables.shape[1], process.n_species
+    roots_key, last_key, key = jax.random.split(key, 3)
+    roots = jax.vmap(guided.draw_roots)(jax.random.split(roots_key, n))  # (n, n_roots, d)
+    if kept_roots is not None:
+        roots = jnp.where(keep, roots.at[0].set(kept_roots), roots)
+    component = model.static.component[model.static.root_nodes]
+    x = jnp.zeros((w, n, d), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
+    at_root = jnp.zeros(w, jnp.int32).at[component].set(model.static.root_nodes.astype(np.int32))
+    log_likelihood = jax.vmap(jax.vmap(_observations(model), in_axes=(None, 0)))
+    weights = log_likelihood(at_root, x)
+    padded = lambda array: jnp.concatenate([array, jnp.zeros_like(array[:1])])
+    own, ends = jax.tree.map(padded, (guided.guide.cells, model.ends))
+    constants = jax.tree.map(padded, model.constants[0])
+    children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
+    kept = jax.tree.map(padded, reference)
+    ids = jnp.arange(n)
+
+    def ahead(chosen: Array, x: Array) -> Array:
+        """What the guide expects of particles (w, n, d) at the start of their blocks (w,)."""
+
+        def one(own: Any, constants: tuple, x: Array) -> Array:
+            rates = jnp.stack(process.propensities_from(constants, list(x)))
+            value = guided.guide.log_value(process, own, x.astype(jnp.result_type(float)), rates)
+            return jnp.where(jnp.isnan(value), 0.0, value)
+
+        first = jax.tree.map(lambda leaf: leaf[chosen, 0], own)
+        here = jax.tree.map(lambda leaf: leaf[chosen], constants)
+        value = jax.vmap(jax.vmap(one, in_axes=(None, None, 0)))(first, here, x)
+        return jnp.where((chosen < model.n_pieces)[:, None], value, 0.0)
+
+    def block(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
+        x, weights, evidence = carry
+        chosen, key = inputs
+        choose_key, ancestor_key, clock_key = jax.random.split(key, 3)
+        look = ahead(chosen, x)
+        weights = weights + look
+        total = logsumexp(weights, axis=1)
+        shares = jnp.exp(weights - jnp.where(jnp.isfinite(total), total, 0.0)[:, None])
+        ess = jnp.sum(shares, axis=1) ** 2 / jnp.maximum(jnp.sum(shares**2, axis=1), 1e-300)
+        ess = jnp.where(jnp.isfinite(total), ess, 0.0)
+        if reference is None:
+            ancestors = jax.vmap(_systematic, in_axes=(0, 0, None))(
+                jax.random.split(choose_key, w), shares, n
+            )
+            resample = ess < 0.5 * n
+            ancestors = jnp.where(resample[:, None], ancestors, ids)
+            renewed = jnp.zeros(w, bool)
+        else:
+            resample = jnp.ones(w, bool)
+            ancestors = jax.random.categorical(choose_key, weights, axis=1, shape=(n, w)).T
+            same = jnp.all(x == x[:, :1], axis=-1)
+            past = jax.random.categorical(ancestor_key, jnp.where(same, weights, -jnp.inf), axis=1)
+            ancestors = jnp.where(keep, ancestors.at[:, 0].set(past), ancestors)
+            renewed = past != 0
+        evidence = evidence + jnp.where(resample, total - jnp.log(n), 0.0)
+        x = jnp.take_along_axis(x, ancestors[..., None], axis=1)
+        look = jnp.take_along_axis(look, ancestors, axis=1)
+        before = jnp.where(resample[:, None], 0.0, weights)
+        lanes_of = lambda leaf: jnp.repeat(leaf[chosen], n, axis=0)
+        given = None
+        if kept is not None:
+            flags = jnp.tile((ids == 0) & keep, w)
+            given = Given(flags, lanes_of(kept.times), lanes_of(kept.reactions))
+        shape = (w * n, process.n_reactions, guided.clocks)
+        lanes = guided_jumps(
+            process,
+            guided.guide,
+            jax.tree.map(lanes_of, own),
+            tuple(x.reshape(w * n, d).T),
+            jax.tree.map(lanes_of, constants),
+            lanes_of(ends),
+            jax.random.exponential(clock_key, shape),
+            guided.slots,
+            given,
+        )
+        after = jnp.stack(lanes.counts, axis=-1).reshape(w, n, d)
+        weights = before - look + lanes.log_weight.reshape(w, n) + log_likelihood(children[chosen], after)
+        weights = jnp.where(jnp.isnan(weights), -jnp.inf, weights)
+        spread = lambda leaf: leaf.reshape(w, n, *leaf.shape[1:])
+        out = (ancestors, spread(lanes.times), spread(lanes.reactions), ess, renewed)
+        flags = (jnp.sum(lanes.overflow), jnp.sum(lanes.invalid))
+        return (after, weights, evidence), (*out, *flags)
+
+    keys = jax.random.split(key, len(tables))
+    start = (x, weights, jnp.zeros(w, weights.dtype))
+    (_, weights, evidence), out = lax.scan(block, start, (jnp.asarray(tables), keys))
+    ancestors, times, reactions, ess, renewed, overflow, invalid = out
+    total = logsumexp(weights, axis=1)
+    index = jax.random.categorical(last_key, jnp.where(jnp.isfinite(total)[:, None], weights, 0.0), axis=1)
+
+    def back(index: Array, inputs: tuple) -> tuple[Array, tuple]:
+        ancestors, times, reactions = inputs
+        take = lambda leaf: jnp.take_along_axis(leaf, index.reshape(-1, *[1] * (leaf.ndim - 1)), axis=1)[:, 0]
+        return take(ancestors), (take(times), take(reactions))
+
+    first, (times, reactions) = lax.scan(back, index, (ancestors, times, reactions), reverse=True)
+    order = np.argsort(tables.reshape(-1), kind="stable")[: model.n_pieces]
+    in_order = lambda leaf: leaf.reshape(-1, leaf.shape[-1])[order]
+    times, reactions = events_first(in_order(times), in_order(reactions), guided.clocks)
+    chosen_roots = roots[first[component], jnp.arange(len(component))]
+    return Particles(
+        evidence + total - jnp.log(n),
+        Reference(times, reactions),
+        chosen_roots,
+        ess,
+        jnp.mean(renewed.astype(ess.dtype), axis=0),
+        jnp.sum(overflow),
+        jnp.sum(invalid),
+    )
+
+
+def _blocks(model: CountGraph) -> np.ndarray:
+    """Pieces by level and component, (levels, n_components); the dummy where a series has ended.
+
+    Raises:
+        TypeError: several networks, or nodes with several children.
+    """
+    layout, static = model.static.layout, model.static
+    parents = layout.pieces.parents
+    if len(layout.processes) > 1:
+        raise TypeError("particles need one reaction network for all edges of a chain")
+    if len(np.unique(parents)) < len(parents) or static.n_components != len(static.root_nodes):
+        raise TypeError("particles need a chain, or several side by side; this graph branches")
+    found = np.full(
+        (sum(len(level.pieces[0]) for level in layout.levels), static.n_components), model.n_pieces
+    )
+    at = 0
+    for level in layout.levels:
+        for row in level.pieces[0]:
+            row = row[row < model.n_pieces]
+            found[at, static.component[layout.pieces.children[row]]] = row
+            at += 1
+    return found
+
+
+def _observations(model: CountGraph) -> Any:
+    def log_likelihood(node: Array, x: Array) -> Array:
+        total = jnp.zeros((), jnp.result_type(float))
+        for observed in model.observed:
+            total = total + observed.log_likelihood(node, x)
+        return total
+
+    return log_likelihood
+
+
+def _systematic(key: Array, shares: Array, n: int) -> Array:
+    """Ancestors (n,) of systematic resampling with shares (n,) that add up to one."""
+    positions = (jax.random.uniform(key, (), shares.dtype) + jnp.arange(n)) / n
+    return jnp.minimum(jnp.searchsorted(jnp.cumsum(shares), positions, side="right"), n - 1)

@@ -1,0 +1,170 @@
+"""Particle Gibbs: jump paths given parameters and data, by conditional sequential Monte Carlo."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro.infer.mcmc import MCMCKernel
+
+from mjp._checks import check_count
+from mjp.inference.condition import condition
+from mjp.inference.guided_smc import Reference, particle_sweep
+from mjp.inference.path_law import pack, unpack
+from mjp.numpyro_bridge import PATH, ROOTS, has_jump_path, recording
+
+
+class ParticleGibbsState(NamedTuple):
+    """State of `ParticleGibbs`.
+
+    Attributes:
+        z: value of every site of paths, and of their first states where these have a law.
+        particle_ess: smallest effective share of the particles, over blocks and series.
+        renewed: share of the blocks at which the kept path got another past.
+        moved: share of the pieces of paths that the last sweep changed.
+        overflow: particles of the last sweep whose events did not fit the buffer.
+    """
+
+    i: Array
+    z: dict[str, Array]
+    particle_ess: Array
+    renewed: Array
+    moved: Array
+    overflow: Array
+    rng_key: Array
+
+
+class ParticleGibbs(MCMCKernel):
+    """Updates the paths `…/path` of a model, given all other sites, with guided particles.
+
+    Every sweep leaves the law of the path given parameters and data invariant, whatever the number of
+    particles and the guide (Andrieu, Doucet & Holenstein 2010; ancestor sampling of Lindsten, Jordan &
+    Schön 2014). Use it as a block of `numpyro.infer.Gibbs`, beside NUTS on the parameters.
+
+    Args:
+        model: a NumPyro model that contains `mjp.sample` of reaction networks.
+        sites: names given to `mjp.sample`; by default all graphs of reaction networks of the model.
+        particles: of each series of each graph.
+    """
+
+    sample_field = "z"
+
+    def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, particles: int = 50):
+        check_count("particles", particles)
+        if particles < 2:
+            raise ValueError(f"particles must be at least 2, got {particles}")
+        self._model, self._sites, self._particles = model, sites, particles
+
+    @property
+    def model(self) -> Callable:
+        return self._model
+
+    def wrap_model(self, wrapper: Callable) -> "ParticleGibbs":
+        kernel = copy.copy(self)
+        kernel._model = wrapper(self._model)
+        return kernel
+
+    def get_diagnostics_str(self, state: Any) -> str:
+        return f"particle ESS={float(state.particle_ess):.2f} moved={float(state.moved):.2f}"
+
+    def init(
+        self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None
+    ) -> ParticleGibbsState:
+        """Start at a path drawn by the particle filter."""
+        if rng_key.ndim and not (rng_key.dtype == jnp.uint32 and rng_key.ndim == 1):
+            raise ValueError(
+                "ParticleGibbs takes one random key; run chains with chain_method='parallel', 'sequential' "
+                "or jax.vmap"
+            )
+        key, following = jax.random.split(rng_key)
+        z, _, _ = self._sweep(key, None, model_args, model_kwargs)
+        zero = jnp.zeros((), jnp.result_type(float))
+        return ParticleGibbsState(
+            jnp.zeros((), jnp.int32), z, zero, zero, zero, jnp.zeros((), jnp.int32), following
+        )
+
+    def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
+        return state  # nothing is kept that depends on other sites
+
+    def sample(
+        self, state: ParticleGibbsState, model_args: tuple, model_kwargs: dict | None
+    ) -> ParticleGibbsState:
+        """One sweep of conditional sequential Monte Carlo for every graph."""
+        key, following = jax.random.split(state.rng_key)
+        z, _, report = self._sweep(key, state.z, model_args, model_kwargs)
+        dtype = state.particle_ess.dtype
+        moved = [
+            jnp.mean(jnp.any(z[name] != state.z[name], axis=(-2, -1))) for name in z if name.endswith(PATH)
+        ]
+        return state._replace(
+            i=state.i + 1,
+            z=z,
+            particle_ess=report.particle_ess.astype(dtype),
+            renewed=report.renewed.astype(dtype),
+            moved=jnp.mean(jnp.stack(moved)).astype(dtype),
+            overflow=report.overflow,
+            rng_key=following,
+        )
+
+    def _sweep(
+        self, key: Array, old: dict[str, Array] | None, args: tuple, kwargs: dict | None
+    ) -> tuple[dict[str, Array], Array, "SweepReport"]:
+        return particle_paths(self._model, key, self._particles, old, args, kwargs, True, self._sites)
+
+
+class SweepReport(NamedTuple):
+    """How a sweep went; see `ParticleGibbsState`."""
+
+    particle_ess: Array
+    renewed: Array
+    overflow: Array
+
+
+def particle_paths(
+    model: Callable,
+    key: Array,
+    particles: int,
+    old: dict[str, Array] | None,
+    args: tuple,
+    kwargs: dict | None,
+    keep: Any = True,
+    sites: Sequence[str] | None = None,
+) -> tuple[dict[str, Array], Array, SweepReport]:
+    """Paths of the reaction networks of a model whose other sites are given, drawn by particles.
+
+    Args:
+        old: paths of which one particle of each series is to be kept, if `keep` is true.
+
+    Returns:
+        sites of paths and first states; the log of the estimated evidence of all graphs together.
+
+    Raises:
+        ValueError: a model without reaction networks.
+    """
+    with recording() as graphs:
+        model(*args, **(kwargs or {}))
+    z, found = {}, []
+    for name, (graph, options) in graphs.items():
+        if not has_jump_path(graph) or (sites is not None and name not in sites):
+            continue
+        key, own = jax.random.split(key)
+        guided: Any = condition(graph, **options)
+        path = roots = None
+        if old is not None:
+            path, roots = Reference(*unpack(old[name + PATH])), old.get(name + ROOTS)
+        result = particle_sweep(guided, own, particles, path, roots, keep)
+        z[name + PATH] = pack(result.reference.times, result.reference.reactions)
+        if any(law is not None for law in guided.model.static.root_laws):
+            z[name + ROOTS] = result.roots
+        found.append(result)
+    if not found:
+        raise ValueError("model has no path of a reaction network for particles to draw")
+    evidence = sum((jnp.sum(p.log_evidence) for p in found), jnp.zeros(()))
+    report = SweepReport(
+        jnp.min(jnp.stack([jnp.min(p.ess) / particles for p in found])),
+        jnp.mean(jnp.stack([jnp.mean(p.renewed) for p in found])),
+        sum((p.overflow for p in found), jnp.zeros((), jnp.int32)).astype(jnp.int32),
+    )
+    return z, evidence, report

@@ -1,0 +1,98 @@
+"""The guide from the linear noise approximation: the backward filter of the chemical Langevin equation."""
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+
+from mjp.graph import Graph, Roots
+from mjp.inference.anchors import Anchors, at_prior_mean
+from mjp.inference.count_observations import for_gaussian_guide
+from mjp.inference.gaussian_engine import _prepare as prepare
+from mjp.inference.gaussian_graph import GaussianGraph, evaluate
+from mjp.inference.gaussian_sites import Observed, sites_of
+from mjp.inference.jump_guides import GaussianGuide
+from mjp.inference.pinning import pin
+from mjp.inference.potentials.canonical import pull_back
+from mjp.processes.chemical_langevin import ChemicalLangevin
+from mjp.processes.gaussian import GaussianProcess
+
+_DAMPING = 0.7
+
+if TYPE_CHECKING:
+    from mjp.inference.count_engine import CountGraph
+
+
+def linear_noise(
+    graph: Graph, model: "CountGraph", auxiliary: GaussianProcess | Anchors | None, iterations: int
+) -> tuple[GaussianGuide, Array, Anchors]:
+    """A Gaussian guide (pieces, cells), the log of its value at the roots (n_components,), and its anchors.
+
+    The chemical Langevin equation is linearised along the mean of its own guided process, `iterations`
+    times, from the deterministic path on (the linear noise approximation without restart; Fearnhead,
+    Giagos & Sherlock 2014, Biometrics 70:457), and its potentials are filtered backwards on the cells.
+
+    Args:
+        graph: with edges cut at breaks. auxiliary: a linear process that stands for the equation, or the
+            anchors of an earlier result.
+    """
+    langevin, sites = langevin_graph(graph, model)
+    # what one observation suggests says nothing of the species that it does not show, and a network that is
+    # linearised in an impossible state leads nowhere; the deterministic path is possible
+    start = at_prior_mean(langevin) if auxiliary is None else None
+    evidence, anchors, _, messages, _ = prepare(
+        langevin, sites, auxiliary, iterations, _DAMPING, False, start
+    )
+    found, where = [], []
+    for kind, message in zip(langevin.kinds, messages, strict=True):
+        steps = message.steps
+        pulled = jax.vmap(pull_back)(message.ahead, message.gains, steps.matrix, steps.offset)
+        # from (cells, ..., edges) to (edges, cells, ...)
+        found.append(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), pulled))
+        where.append(kind.ends.children)
+    return GaussianGuide(in_order(found, where, model)), evidence, anchors
+
+
+def langevin_graph(graph: Graph, model: "CountGraph") -> tuple[GaussianGraph, list[Observed]]:
+    """The chemical Langevin equation on the same pieces and cells, with the observations' Gaussian sites."""
+    other = copy.copy(graph)
+    other.edges = [replace(edges, process=ChemicalLangevin(edges.process)) for edges in graph.edges]  # type: ignore[arg-type]
+    other.observations = for_gaussian_guide(graph, model.processes[0])
+    other.roots = [_gaussian(roots) for roots in graph.roots]
+    pinned = pin(other, model.processes[0].n_species, observed=True)
+    langevin = evaluate(other, pinned)
+    ends = jnp.concatenate([jnp.zeros_like(model.ends[:, :1]), model.ends], axis=1)
+    above = np.empty(model.static.layout.n_nodes, dtype=np.int64)
+    above[model.pieces.children] = np.arange(model.n_pieces)
+    kinds = []
+    for kind in langevin.kinds:
+        own = above[kind.ends.children]
+        times = model.starts[own, None] + ends[own, :-1]
+        kinds.append(
+            eqx.tree_at(lambda k: (k.times, k.durations), kind, (times, jnp.diff(ends[own], axis=1)))
+        )
+    langevin = eqx.tree_at(lambda g: g.kinds, langevin, tuple(kinds))
+    return langevin, sites_of(other, langevin.layout.dim, pinned)
+
+
+def in_order(found: list[Any], children: list[np.ndarray], model: "CountGraph") -> Any:
+    """What was computed per kind of edge, (E, ...), in the order of the pieces, (P, ...)."""
+    position = np.empty(model.static.layout.n_nodes, dtype=np.int64)
+    joined = np.concatenate(children)
+    position[joined] = np.arange(len(joined))
+    order = position[model.pieces.children]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *found)
+
+
+def _gaussian(roots: Roots) -> Roots:
+    """Roots with the mean and variances of their law."""
+    if not isinstance(roots.initial, dist.Distribution):
+        return Roots(roots.nodes, [jnp.asarray(v, jnp.result_type(float)) for v in roots.initial])
+    law: Any = roots.initial
+    return Roots(roots.nodes, dist.Normal(law.mean, jnp.sqrt(law.variance)).to_event(1))

@@ -1,0 +1,55 @@
+"""How the particles fared that draw jump paths."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mjp.report.parts import Missing, Paragraph, Part, Table, percent
+
+if TYPE_CHECKING:
+    from mjp.fitting import Fit
+
+_STUCK = 0.05  # share of the pieces of a path that change from draw to draw
+
+# statistic, what it is called in the group sample_stats, and in words
+_ROWS = (
+    ("particle_ess", "particle_ess", "effective share of the particles, before the worst resampling"),
+    ("renewed", "ancestors_renewed", "share of blocks at which the kept path got another past"),
+    ("moved", "paths_moved", "share of the edges whose path changed from one draw to the next"),
+    ("jumped", "marginal_acceptance_rate", "acceptance of moves of parameters and paths together"),
+)
+
+
+def section(fit: "Fit") -> list[Part]:
+    if "particle_ess" not in fit.statistics:
+        raise Missing("no path of the model is sampled with particles")
+    parts: list[Part] = [
+        Paragraph(
+            "Jump paths are sampled beside the parameters by conditional particle filters, which leave their "
+            "law given parameters and data as it is for any number of particles and any guide. More "
+            "particles, or a better guide, let paths move further per draw."
+        )
+    ]
+    problem = overflow_in_words(fit)
+    if problem:
+        parts.append(Paragraph(problem, "problem"))
+    if float(fit.statistics["moved"].mean()) < _STUCK:
+        text = (
+            f"Only {percent(float(fit.statistics['moved'].mean()))} of the edges change from draw to draw, "
+            "so that chains explore paths slowly. Give more particles."
+        )
+        parts.append(Paragraph(text, "problem"))
+    rows = []
+    for name, shown, words in _ROWS:
+        if name in fit.statistics:
+            values = np.asarray(fit.statistics[name], float)
+            rows.append([shown, words, percent(values.mean()), percent(values.mean(axis=1).min())])
+    dropped = int(np.sum(fit.statistics["overflow"]))
+    rows.append(["buffer_overflow", "particles whose events did not fit the buffer", f"{dropped}", ""])
+    caption = "Names are those of the statistics in the group sample_stats of the data."
+    return [*parts, Table(["statistic", "what it is", "mean", "worst chain"], rows, caption)]
+
+
+def overflow_in_words(fit: "Fit") -> str | None:
+    """What a buffer that was too short means; None where it never was."""
+    return next((problem for problem in fit.problems() if "max_events" in problem), None)
