@@ -78,8 +78,8 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
     if graph is not None and graph.kind == "chain" and not graph.batch_shape:
         if is_guided(fit, name) or has_jump_path(graph):
             text = (
-                "The terms are densities of the observations given the path, which is sampled. Leaving one out "
-                "leaves its neighbours to tell the path there: the number is about filling gaps in this "
+                "The terms are densities of the observations given the path, which is sampled. Leaving one "
+                "out leaves its neighbours to tell the path there: the number is about filling gaps in this "
                 "series, not about the future or an unseen series."
             )
         else:
