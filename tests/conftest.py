@@ -8,7 +8,16 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 # Files that take longest; a worker that starts one of them last leaves the other idle.
-LONGEST = ("test_notebooks", "test_readme", "test_report", "test_models", "test_fit", "test_references")
+LONGEST = (
+    "test_notebooks",
+    "test_readme",
+    "test_report",
+    "test_guided_networks",
+    "test_models",
+    "test_fit",
+    "test_gaussian_laws",
+    "test_references",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

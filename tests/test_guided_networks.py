@@ -214,15 +214,15 @@ def test_roots_with_a_law():
 ENZYME_SEEN = {
     "noisy": (
         mjp.LinearGaussianObservation(ENDS, 0.8 * jnp.eye(2)),
-        [[NAN, NAN], [13.0, 13.0], [11.0, 16.0]],
+        [[NAN, NAN], [2.0, 16.0], [1.0, 22.0]],
     ),
     "partial": (
         mjp.LinearGaussianObservation(ENDS, 0.8 * jnp.eye(2)),
-        [[NAN, NAN], [13.0, NAN], [NAN, 16.0]],
+        [[NAN, NAN], [3.0, NAN], [NAN, 21.0]],
     ),
     "exact": (
         mjp.LinearGaussianObservation(ENDS, jnp.zeros((2, 2))),
-        [[NAN, NAN], [NAN, 13.0], [13.0, 14.0]],
+        [[NAN, NAN], [NAN, 16.0], [1.0, 21.0]],
     ),
 }
 ENZYME_GUIDES = {
@@ -280,7 +280,8 @@ def test_a_closed_form_beside_a_guide_for_the_rest():
     expected = truth(network, [20, 3], times, [None, seen])
     found = estimate(graph, auxiliary=("linear noise", Towards(pure_death(0.5), "X")), cells=40)
     close(found, expected)
-    assert float(found.ess) > 0.3 * 2000
+    # guides that pull twice towards one exact count leave one or two effective paths in a hundred
+    assert float(found.ess) > 0.1 * 2000
 
 
 # --------------------------------------------------------------------------- particle filters

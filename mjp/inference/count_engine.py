@@ -257,7 +257,7 @@ def condition_counts(
         guide = _with_clip(guide, clip)
     names = Names(graph, model.processes[0].species)
     evidence = evidence.reshape(graph.batch_shape)
-    guided = CountGuided(evidence, model, guide, names, anchors, max_events or _EVENTS)
+    guided = CountGuided(evidence, model, guide, names, anchors, clocks=max_events or _EVENTS)  # type: ignore[call-arg]
     return guided if max_events else _with_buffer(guided)
 
 
@@ -280,7 +280,8 @@ def evaluate(graph: Graph, cells: int | None) -> CountGraph:
             process.check_law("initial", law)
             values.append(jnp.zeros((len(roots.nodes), process.n_species), jnp.int32))
         else:
-            known = [process.known_state("initial", value) for value in roots.initial]
+            first: Any = roots.initial
+            known = [process.known_state("initial", value) for value in first]
             values.append(jnp.stack([jnp.asarray(value) for value in known]))
     dtype = jnp.result_type(float)
     durations = jnp.asarray(layout.durations, dtype)
@@ -347,7 +348,7 @@ def shadow(graph: Graph, model: CountGraph) -> Graph:
 
 def _with_clip(guide: JumpGuide, clip: tuple[float, float]) -> JumpGuide:
     chosen = (float(clip[0]), float(clip[1]))
-    changed = copy.copy(guide)
+    changed: Any = copy.copy(guide)
     object.__setattr__(changed, "clip", chosen)
     if hasattr(changed, "guides"):
         object.__setattr__(changed, "guides", tuple(_with_clip(one, chosen) for one in changed.guides))
@@ -375,7 +376,8 @@ def _with_buffer(guided: CountGuided) -> CountGuided:
 
 
 def _resized(guided: CountGuided, clocks: int) -> CountGuided:
-    return CountGuided(guided.log_evidence, guided.model, guided.guide, guided.names, guided.anchors, clocks)
+    g = guided
+    return CountGuided(g.log_evidence, g.model, g.guide, g.names, g.anchors, clocks=clocks)  # type: ignore[call-arg]
 
 
 @eqx.filter_jit

@@ -106,6 +106,7 @@ def _observed(graph: Graph, observed: Observations, process: ReactionNetwork, n_
             "give mjp.Exactly or a function from the counts to a Distribution"
         )
     parameters: Any = ()
+    law: Any = None
     if isinstance(likelihood, Exactly):
         event: tuple[int, ...] = (process.n_species,)
     elif isinstance(likelihood, LinearGaussianObservation):

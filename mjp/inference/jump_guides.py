@@ -86,7 +86,7 @@ class ConditionedHazard(JumpGuide):
 
     def _ahead(self, process: ReactionNetwork, cell: Any, x: Array, rates: Array) -> tuple[Array, Any]:
         left, potential = cell
-        change = process.stoichiometry.astype(x.dtype)
+        change = jnp.asarray(process.stoichiometry, x.dtype)
         factor = (change * jnp.sqrt(rates * left)[:, None]).T
         return x + left * (rates @ change), gain_of(potential, factor)
 
@@ -99,7 +99,7 @@ class ConditionedHazard(JumpGuide):
         potential = cell[1]
         towards = potential.linear - times(potential.precision, mean)
         gradient = towards - jnp.sum(gain.response * gain.steering(mean)[..., None], axis=-2)
-        change = process.stoichiometry.astype(x.dtype)
+        change = jnp.asarray(process.stoichiometry, x.dtype)
         ratio = 1.0 + change @ gradient
         floor = jnp.exp(self.clip[0])
         return _clipped(jnp.log(jnp.maximum(ratio, floor)), self.clip)

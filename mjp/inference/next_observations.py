@@ -46,7 +46,8 @@ def guide_of(graph: Graph, model: "CountGraph", auxiliary: Any) -> JumpGuide:
         # two guides towards one observation would pull twice as hard as it does
         rest = _unseen(graph, model, {one.species for one in auxiliary if isinstance(one, Towards)})
         graph_of = lambda one: graph if isinstance(one, Towards) else rest
-        return ProductGuide(tuple(guide_of(graph_of(one), model, one) for one in auxiliary))
+        guides = tuple(guide_of(graph_of(one), model, one) for one in auxiliary)
+        return ProductGuide(guides=guides)  # type: ignore[call-arg]
     if isinstance(auxiliary, Towards):
         return _towards(graph, model, auxiliary)
     if auxiliary == "linear noise" or isinstance(auxiliary, GaussianProcess):
@@ -99,9 +100,8 @@ def _towards(graph: Graph, model: "CountGraph", chosen: Towards) -> TransitionGu
             f"auxiliary: a closed form for {chosen.species!r} needs observations by mjp.Exactly() below "
             "every edge"
         )
-    return TransitionGuide(
-        chosen.log_probability, k, (_time_left(model, target), _by_cell(values[target], model))
-    )
+    cells = (_time_left(model, target), _by_cell(values[target], model))
+    return TransitionGuide(log_probability=chosen.log_probability, species=k, cells=cells)  # type: ignore[call-arg]
 
 
 def _time_left(model: "CountGraph", target: np.ndarray) -> Array:

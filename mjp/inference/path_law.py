@@ -33,7 +33,7 @@ class PathLaw(Distribution):
         roots: (n_roots, d) first states; default those that the graph knows.
     """
 
-    support = constraints.independent(constraints.real, 3)
+    support = constraints.independent(constraints.real, 3)  # type: ignore[assignment]
 
     def __init__(self, graph: Graph, size: int, roots: Array | None = None):
         self.graph, self.size = graph, size
@@ -47,7 +47,7 @@ class PathLaw(Distribution):
         times = jnp.broadcast_to(self.model.durations[:, None], (self.model.n_pieces, self.size))
         return jnp.stack([times, -jnp.ones_like(times)], axis=-1)
 
-    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
         if sample_shape:
             keys = jax.random.split(key, int(np.prod(sample_shape)))
             drawn = jax.vmap(self.sample)(keys)
@@ -65,7 +65,7 @@ class PathLaw(Distribution):
         graph.roots = [Roots(nodes, list(self.roots))]
         return graph
 
-    def log_prob(self, value: Array) -> Array:
+    def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         if value.ndim > 3:
             return jax.vmap(self.log_prob)(value)
         return jnp.sum(self.by_piece(value))

@@ -44,7 +44,7 @@ class ChemicalLangevin(GaussianProcess):
 
     def linear_transition(self, x: Array, at: Interval) -> tuple[Array, Array, Array]:
         """Matrix, offset and covariance of the equation's exact transition where linearised at x (d,)."""
-        change = self.network.stoichiometry.astype(float)
+        change = jnp.asarray(self.network.stoichiometry.astype(float))
         drift = lambda x: self.rates(at.time, x) @ change
         slope = jax.jacfwd(drift)(x)
         spread = change.T @ (jnp.maximum(self.rates(at.time, x), _LEAST_RATE)[:, None] * change)

@@ -49,13 +49,15 @@ class ParticleGibbs(MCMCKernel):
         particles: of each series of each graph.
     """
 
-    sample_field = "z"
-
     def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, particles: int = 50):
         check_count("particles", particles)
         if particles < 2:
             raise ValueError(f"particles must be at least 2, got {particles}")
         self._model, self._sites, self._particles = model, sites, particles
+
+    @property
+    def sample_field(self) -> str:
+        return "z"
 
     @property
     def model(self) -> Callable:
@@ -66,7 +68,7 @@ class ParticleGibbs(MCMCKernel):
         kernel._model = wrapper(self._model)
         return kernel
 
-    def get_diagnostics_str(self, state: Any) -> str:
+    def get_diagnostics_str(self, state: Any) -> Any:
         return f"particle ESS={float(state.particle_ess):.2f} moved={float(state.moved):.2f}"
 
     def init(

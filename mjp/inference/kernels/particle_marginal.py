@@ -69,8 +69,6 @@ class ParticleMarginal(MCMCKernel):
         dense_mass: of NUTS.
     """
 
-    sample_field = "z"
-
     def __init__(self, model: Callable, *, particles: int = 50, dense_mass: Any = True):
         check_count("particles", particles)
         if particles < 2:
@@ -80,25 +78,29 @@ class ParticleMarginal(MCMCKernel):
         self._nuts = NUTS(self._conditioned, dense_mass=dense_mass)
 
     @property
+    def sample_field(self) -> str:
+        return "z"
+
+    @property
     def model(self) -> Callable:
         return self._model
 
     def __copy__(self) -> "ParticleMarginal":
         fresh = type(self).__new__(type(self))
-        fresh.__dict__.update(self.__dict__)
+        vars(fresh).update(vars(self))
         fresh._nuts = copy.copy(self._nuts)
         for attribute in ("_init_fn", "_sample_fn", "_postprocess_fn"):
             setattr(fresh._nuts, attribute, None)
         return fresh
 
-    def get_diagnostics_str(self, state: Any) -> str:
+    def get_diagnostics_str(self, state: Any) -> Any:
         return f"particle ESS={float(state.particle_ess):.2f} moved={float(state.moved):.2f}"
 
-    def postprocess_fn(self, args: tuple, kwargs: dict | None) -> Callable:
+    def postprocess_fn(self, model_args: tuple, model_kwargs: dict | None) -> Any:
         def constrain(z: dict[str, Array]) -> dict[str, Array]:
             parameters, paths = _parted(z)
-            given = with_conditioning(kwargs, paths)
-            function = self._nuts.get_constrain_fn(args, given, return_deterministic=True)
+            given = with_conditioning(model_kwargs, paths)
+            function = self._nuts.get_constrain_fn(model_args, given, return_deterministic=True)
             return {**function(parameters), **paths}
 
         return constrain
@@ -228,7 +230,8 @@ class ParticleMarginal(MCMCKernel):
     ) -> Array:
         """Minus the log-density of the parameters, and of all data but those of the paths."""
         given = with_conditioning(kwargs, paths)
-        return potential_energy(without_jump_paths(self._conditioned), args, given, free)
+        energy: Any = potential_energy(without_jump_paths(self._conditioned), args, given, free)
+        return energy
 
 
 def _parted(values: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
