@@ -25,6 +25,7 @@ TOPICS = (
     "neuron",
     "particle_filters",
     "simulation",
+    "epidemic",
 )
 
 
