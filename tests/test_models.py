@@ -226,7 +226,7 @@ def test_every_data_file_is_documented():
     folder = files("mjp.models") / "data"
     text = (folder / "README.md").read_text()
     names = [item.name for item in folder.iterdir() if item.name != "README.md"]
-    assert len(names) == 13
+    assert len(names) == 14
     assert not [name for name in names if f"`{name}`" not in text]
 
 
