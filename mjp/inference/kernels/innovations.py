@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.infer.util import log_density
 
+from mjp.inference.kernels.keys import check_one_key
 from mjp.numpyro_bridge import INNOVATIONS
 
 
@@ -81,11 +82,7 @@ class InnovationKernel(MCMCKernel):
         Raises:
             ValueError: a model without innovations, or a batch of keys.
         """
-        if rng_key.ndim and not (rng_key.dtype == jnp.uint32 and rng_key.ndim == 1):
-            raise ValueError(
-                f"{type(self).__name__} takes one random key; run chains with chain_method='parallel', "
-                "'sequential' or jax.vmap"
-            )
+        check_one_key(self, rng_key)
         shapes = self._shapes(init_params, model_args, model_kwargs)
         z = {name: jnp.zeros(shape, jnp.result_type(float)) for name, shape in shapes.items()}
         flat, _ = ravel_pytree(z)

@@ -12,6 +12,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from mjp._checks import check_count
 from mjp.inference.condition import condition
 from mjp.inference.guided_smc import Reference, particle_sweep
+from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.path_law import pack, unpack
 from mjp.numpyro_bridge import PATH, ROOTS, has_jump_path, recording
 
@@ -75,11 +76,7 @@ class ParticleGibbs(MCMCKernel):
         self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None
     ) -> ParticleGibbsState:
         """Start at a path drawn by the particle filter."""
-        if rng_key.ndim and not (rng_key.dtype == jnp.uint32 and rng_key.ndim == 1):
-            raise ValueError(
-                "ParticleGibbs takes one random key; run chains with chain_method='parallel', 'sequential' "
-                "or jax.vmap"
-            )
+        check_one_key(self, rng_key)
         key, following = jax.random.split(rng_key)
         z, _, _ = self._sweep(key, None, model_args, model_kwargs)
         zero = jnp.zeros((), jnp.result_type(float))

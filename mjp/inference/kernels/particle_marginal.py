@@ -14,6 +14,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from numpyro.infer.util import potential_energy, unconstrain_fn
 
 from mjp._checks import check_count
+from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths
 from mjp.numpyro_bridge import PATH, ROOTS, without_jump_paths
 
@@ -113,11 +114,7 @@ class ParticleMarginal(MCMCKernel):
         Raises:
             ValueError: a batch of keys.
         """
-        if rng_key.ndim and not (rng_key.dtype == jnp.uint32 and rng_key.ndim == 1):
-            raise ValueError(
-                "ParticleMarginal takes one random key; run chains with chain_method='parallel', "
-                "'sequential' or jax.vmap"
-            )
+        check_one_key(self, rng_key)
         start_key, nuts_key, following = jax.random.split(rng_key, 3)
 
         def start(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
