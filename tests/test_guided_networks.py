@@ -432,3 +432,14 @@ def test_counts_with_overdispersion():
     pmf = lambda y, m: nbinom.pmf(y, 8.0, 8.0 / (8.0 + m))
     seen = [None] + [lambda s, v=v: pmf(v, s[:, 0] + 0.1) for v in y[1:]]
     close(estimate(graph), truth(mjp.ReactionNetwork(DEATH), [50], [0.0, 0.6, 1.5], seen))
+
+
+def test_a_compiled_condition_has_the_buffer_that_is_documented():
+    def weight(rate, key):
+        graph = mjp.chain(mjp.ReactionNetwork([("X -> 0", rate)]), [0.0, 1.0], initial=[9])
+        graph.observe(1, lambda x: dist.Normal(x["X"], 1.0), 5.0)
+        guided = mjp.condition(graph, cells=3)
+        assert guided.clocks == 256
+        return guided.sample(key)[1]
+
+    assert np.isfinite(jax.jit(weight)(0.5, jax.random.key(0)))

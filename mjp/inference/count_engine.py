@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -21,7 +21,7 @@ from mjp.inference.condition import Guided
 from mjp.inference.count_observations import ObservedCounts, observed_counts
 from mjp.inference.count_schedule import Layout, layout_of
 from mjp.inference.guided_jumps import GuidedLanes, events_first, guided_jumps
-from mjp.inference.jump_guides import JumpGuide
+from mjp.inference.jump_guides import JumpGuide, ProductGuide
 from mjp.inference.linear_noise import linear_noise
 from mjp.inference.next_observations import guide_of
 from mjp.inference.rules.registry import register_engine
@@ -32,9 +32,9 @@ from mjp.processes.reaction_network import ReactionNetwork
 from mjp.state_trajectory import Pieces
 from mjp.trajectory import Names
 
-AUXILIARIES = ("linear noise", "conditioned hazard")
 _CELLS, _EVENTS = 20, 256  # by default, on an edge
 _PILOTS = 8
+_ITERATIONS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +76,16 @@ class CountGraph(eqx.Module):
     def n_pieces(self) -> int:
         return len(self.pieces.children)
 
-    def log_likelihood(self, nodes: Array) -> Array:
-        """Log-likelihoods (n,) of the states (n, d) of all nodes, inserted ones included."""
-        total = jnp.zeros(len(nodes), jnp.result_type(float))
+    def log_likelihood_at(self, node: Array, x: Array) -> Array:
+        """Log-likelihood of the state x (d,) of one node."""
+        total = jnp.zeros((), jnp.result_type(float))
         for observed in self.observed:
-            total = total + jax.vmap(observed.log_likelihood)(jnp.arange(len(nodes)), nodes)
+            total = total + observed.log_likelihood(node, x)
         return total
+
+    def log_likelihood(self, nodes: Array) -> Array:
+        """Log-likelihoods (n,) of the states (n, d) of the first n nodes; zero where nothing was observed."""
+        return jax.vmap(self.log_likelihood_at)(jnp.arange(len(nodes)), nodes)
 
     def by_component(self, pieces: Array, nodes: Array) -> Array:
         """Sums over each component of terms of pieces (P,) and of nodes (n,)."""
@@ -317,10 +321,11 @@ def _guide(
     if auxiliary is None:
         # towards an exact observation the rates in the present state are what counts
         auxiliary = "conditioned hazard" if any(o.exact for o in model.observed) else "linear noise"
+    iterations = _ITERATIONS if iterations is None else iterations
     if isinstance(auxiliary, GaussianProcess | Anchors) or auxiliary == "linear noise":
         chosen = None if isinstance(auxiliary, str) else auxiliary
-        return linear_noise(shadow(graph, model), model, chosen, 3 if iterations is None else iterations)
-    guide = guide_of(shadow(graph, model), model, auxiliary)
+        return linear_noise(shadow(graph, model), model, chosen, iterations)
+    guide = guide_of(shadow(graph, model), model, auxiliary, iterations)
     return guide, jnp.zeros(model.static.n_components), None
 
 
@@ -348,11 +353,10 @@ def shadow(graph: Graph, model: CountGraph) -> Graph:
 
 def _with_clip(guide: JumpGuide, clip: tuple[float, float]) -> JumpGuide:
     chosen = (float(clip[0]), float(clip[1]))
-    changed: Any = copy.copy(guide)
-    object.__setattr__(changed, "clip", chosen)
-    if hasattr(changed, "guides"):
-        object.__setattr__(changed, "guides", tuple(_with_clip(one, chosen) for one in changed.guides))
-    return changed
+    if isinstance(guide, ProductGuide):
+        return replace(guide, guides=tuple(_with_clip(one, chosen) for one in guide.guides), clip=chosen)
+    changed: Any = guide
+    return replace(changed, clip=chosen)
 
 
 def _check_clip(clip: Any) -> None:
@@ -364,7 +368,7 @@ def _check_clip(clip: Any) -> None:
 
 def _with_buffer(guided: CountGuided) -> CountGuided:
     """Clocks enough for the paths of a few guided draws, with room; the default under compilation."""
-    if not is_concrete((guided.model.durations, guided.log_evidence, guided.model.constants)):
+    if not all(is_concrete(leaf) for leaf in jax.tree.leaves(guided)):
         return guided
     keys = jax.random.split(jax.random.key(0), _PILOTS)
     while True:

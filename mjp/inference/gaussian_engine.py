@@ -204,7 +204,7 @@ def condition_gaussian(
     linear_sites = all(observed.site.exact for observed in sites)
     exact = model.linear and linear_sites
     options = (auxiliary, 5 if iterations is None else iterations, damping, exact)
-    evidence, anchors, potentials, messages, own = _prepare(model, sites, *options)
+    evidence, anchors, potentials, messages, own = prepare(model, sites, *options)
     evidence = evidence.reshape(graph.batch_shape)
     if observed and is_concrete(evidence):
         _check_evidence(graph, np.asarray(evidence), lambda: in_guide(graph, model, anchors, sites, own))
@@ -223,7 +223,7 @@ def condition_gaussian(
 
 
 @eqx.filter_jit
-def _prepare(
+def prepare(
     model: GaussianGraph,
     sites: list[Observed],
     auxiliary: Any,

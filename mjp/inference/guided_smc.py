@@ -135,7 +135,7 @@ def particle_sweep(
     component = model.static.component[model.static.root_nodes]
     x = jnp.zeros((w, n, d), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
     at_root = jnp.zeros(w, jnp.int32).at[component].set(model.static.root_nodes.astype(np.int32))
-    log_likelihood = jax.vmap(jax.vmap(_observations(model), in_axes=(None, 0)))
+    log_likelihood = jax.vmap(jax.vmap(model.log_likelihood_at, in_axes=(None, 0)))
     weights = log_likelihood(at_root, x)
     padded = lambda array: jnp.concatenate([array, jnp.zeros_like(array[:1])])
     own, ends = jax.tree.map(padded, (guided.guide.cells, model.ends))
@@ -260,16 +260,6 @@ def _blocks(model: CountGraph) -> np.ndarray:
             found[at, static.component[layout.pieces.children[row]]] = row
             at += 1
     return found
-
-
-def _observations(model: CountGraph) -> Any:
-    def log_likelihood(node: Array, x: Array) -> Array:
-        total = jnp.zeros((), jnp.result_type(float))
-        for observed in model.observed:
-            total = total + observed.log_likelihood(node, x)
-        return total
-
-    return log_likelihood
 
 
 def _systematic(key: Array, shares: Array, n: int) -> Array:

@@ -14,7 +14,7 @@ from jax import Array
 from mjp.graph import Graph, Roots
 from mjp.inference.anchors import Anchors, at_prior_mean
 from mjp.inference.count_observations import for_gaussian_guide
-from mjp.inference.gaussian_engine import _prepare as prepare
+from mjp.inference.gaussian_engine import prepare
 from mjp.inference.gaussian_graph import GaussianGraph, evaluate
 from mjp.inference.gaussian_sites import Observed, sites_of
 from mjp.inference.jump_guides import GaussianGuide

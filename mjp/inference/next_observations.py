@@ -36,8 +36,8 @@ class Towards(eqx.Module):
     species: str = eqx.field(static=True)
 
 
-def guide_of(graph: Graph, model: "CountGraph", auxiliary: Any) -> JumpGuide:
-    """The guide that the option `auxiliary` of `mjp.condition` names.
+def guide_of(graph: Graph, model: "CountGraph", auxiliary: Any, iterations: int) -> JumpGuide:
+    """The guide that the options `auxiliary` and `iterations` of `mjp.condition` ask for.
 
     Raises:
         ValueError: a name that does not exist, an unknown species, a species that is not observed exactly.
@@ -46,12 +46,13 @@ def guide_of(graph: Graph, model: "CountGraph", auxiliary: Any) -> JumpGuide:
         # two guides towards one observation would pull twice as hard as it does
         rest = _unseen(graph, model, {one.species for one in auxiliary if isinstance(one, Towards)})
         graph_of = lambda one: graph if isinstance(one, Towards) else rest
-        guides = tuple(guide_of(graph_of(one), model, one) for one in auxiliary)
+        guides = tuple(guide_of(graph_of(one), model, one, iterations) for one in auxiliary)
         return ProductGuide(guides=guides)  # type: ignore[call-arg]
     if isinstance(auxiliary, Towards):
         return _towards(graph, model, auxiliary)
     if auxiliary == "linear noise" or isinstance(auxiliary, GaussianProcess):
-        return linear_noise(graph, model, auxiliary if isinstance(auxiliary, GaussianProcess) else None, 3)[0]
+        chosen = None if isinstance(auxiliary, str) else auxiliary
+        return linear_noise(graph, model, chosen, iterations)[0]
     if auxiliary == "conditioned hazard":
         return _conditioned_hazard(graph, model)
     raise ValueError(

@@ -74,7 +74,7 @@ class PathLaw(Distribution):
         """Log-densities (pieces,) of a path."""
         model = self.model
         times, reactions = unpack(value)
-        before = self.before(value)
+        before = self.nodes(value)[model.pieces.parents]
         gaps = jnp.diff(times, axis=1, prepend=jnp.zeros_like(times[:, :1]))
         gaps = jnp.concatenate([gaps, model.durations[:, None] - times[:, -1:]], axis=1)
         total = jnp.zeros(model.n_pieces, value.dtype)
@@ -101,13 +101,6 @@ class PathLaw(Distribution):
 
     def nodes(self, value: Array) -> Array:
         """Counts (n, d) at all nodes, those that the schedule inserted included."""
-        return self._states(value)[0]
-
-    def before(self, value: Array) -> Array:
-        """Counts (pieces, d) at the start of every piece."""
-        return self._states(value)[0][self.model.pieces.parents]
-
-    def _states(self, value: Array) -> tuple[Array, Array]:
         model, layout = self.model, self.model.static.layout
         _, reactions = unpack(value)
         added = jnp.zeros((model.n_pieces + 1, self.roots.shape[1]), jnp.int32)
@@ -128,7 +121,7 @@ class PathLaw(Distribution):
 
         for run in layout.levels:
             nodes, _ = lax.scan(level, nodes, run.pieces)
-        return nodes[:-1], added
+        return nodes[:-1]
 
     def trajectory(self, value: Array) -> CountTrajectory:
         """A path as a trajectory of the graph."""
@@ -168,11 +161,7 @@ class PathLikelihood:
 
     def log_likelihoods(self, path: CountTrajectory) -> Array:
         """Log-densities of the observations of each node, (n_nodes,); zero if unobserved."""
-        nodes = jnp.asarray(path.values)
-        total: Any = jnp.zeros(len(nodes), jnp.result_type(float))
-        for observed in self.law.model.observed:
-            total = total + jax.vmap(observed.log_likelihood)(jnp.arange(len(nodes)), nodes)
-        return total
+        return self.law.model.log_likelihood(path.values)
 
 
 def pack(times: Array, reactions: Array) -> Array:

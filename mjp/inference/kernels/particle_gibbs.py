@@ -94,15 +94,12 @@ class ParticleGibbs(MCMCKernel):
         key, following = jax.random.split(state.rng_key)
         z, _, report = self._sweep(key, state.z, model_args, model_kwargs)
         dtype = state.particle_ess.dtype
-        moved = [
-            jnp.mean(jnp.any(z[name] != state.z[name], axis=(-2, -1))) for name in z if name.endswith(PATH)
-        ]
         return state._replace(
             i=state.i + 1,
             z=z,
             particle_ess=report.particle_ess.astype(dtype),
             renewed=report.renewed.astype(dtype),
-            moved=jnp.mean(jnp.stack(moved)).astype(dtype),
+            moved=share_moved(state.z, z).astype(dtype),
             overflow=report.overflow,
             rng_key=following,
         )
@@ -119,6 +116,13 @@ class SweepReport(NamedTuple):
     particle_ess: Array
     renewed: Array
     overflow: Array
+
+
+def share_moved(old: dict[str, Array], new: dict[str, Array]) -> Array:
+    """Share of the pieces of paths that differ."""
+    paths = [name for name in new if name.endswith(PATH)]
+    moved = [jnp.mean(jnp.any(new[name] != old[name], axis=(-2, -1))) for name in paths]
+    return jnp.mean(jnp.stack(moved))
 
 
 def particle_paths(

@@ -15,7 +15,7 @@ from numpyro.infer.util import potential_energy, unconstrain_fn
 
 from mjp._checks import check_count
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.kernels.particle_gibbs import particle_paths
+from mjp.inference.kernels.particle_gibbs import particle_paths, share_moved
 from mjp.numpyro_bridge import PATH, ROOTS, without_jump_paths
 
 _STARTS = 8  # prior draws of which a chain starts at the best
@@ -188,11 +188,6 @@ class ParticleMarginal(MCMCKernel):
         accepted = (jax.random.uniform(accept_key) < probability).astype(int)
         chosen = jax.tree.map(lambda leaf: leaf[accepted], found)
         flat = both[accepted]
-        moved = [
-            jnp.mean(jnp.any(chosen[name] != paths[name], axis=(-2, -1)))
-            for name in chosen
-            if name.endswith(PATH)
-        ]
         warm = state.i < state.num_warmup
         rate = jnp.where(warm, (state.i + 1.0) ** -0.6, 0.0)
         weight = jnp.where(warm, 1.0 / (state.i + 2.0), 0.0)
@@ -209,7 +204,7 @@ class ParticleMarginal(MCMCKernel):
             jumped=probability.astype(flat.dtype),
             particle_ess=reports.particle_ess[0].astype(flat.dtype),
             renewed=reports.renewed[0].astype(flat.dtype),
-            moved=jnp.mean(jnp.stack(moved)).astype(flat.dtype),
+            moved=share_moved(paths, chosen).astype(flat.dtype),
             overflow=jnp.sum(reports.overflow).astype(jnp.int32),
             rng_key=following,
         )
