@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from numpyro.distributions import biject_to
 
 from mjp.inference import condition, is_exact_family
@@ -37,6 +36,8 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
 
     Graphs for which the user chose an auxiliary, or a buffer, keep it.
     """
+    if not _anything_to_prepare(model, args, kwargs):
+        return model
     parameters = prior_median(model, args, kwargs)
     found: dict[str, dict[str, Any]] = {}
     for name, (graph, options) in recorded_options(model, args, kwargs, parameters).items():
@@ -56,6 +57,18 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
     return PreparedModel(model, found) if found else model
 
 
+def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:
+    found: list[bool] = []
+
+    def declare() -> None:
+        for graph, options in recorded_options(model, args, kwargs, {}).values():
+            fixed = is_exact_family(graph) or "auxiliary" in options
+            found.append(has_jump_path(graph) or not fixed)
+
+    jax.eval_shape(declare)  # the kinds of the processes are known without any value
+    return any(found)
+
+
 def prior_median(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
     """Median of some prior draws of every latent site, on the unconstrained scale."""
     names: dict[str, Any] = {}
@@ -70,8 +83,5 @@ def prior_median(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
                 values[name] = names[name].inv(site["value"])
         return values
 
-    draws = [draw(key) for key in jax.random.split(jax.random.key(0), _PRIOR_DRAWS)]
-    return {
-        name: transform(jnp.asarray(np.median([np.asarray(d[name]) for d in draws], axis=0)))
-        for name, transform in names.items()
-    }
+    draws = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), _PRIOR_DRAWS))
+    return {name: transform(jnp.median(draws[name], axis=0)) for name, transform in names.items()}

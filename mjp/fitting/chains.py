@@ -44,11 +44,13 @@ class Runner:
     ):
         self._make_kernel, self._args, self._kwargs = make_kernel, args, kwargs
         self._warmup, self.block = warmup, block
-        key = jax.random.key(0)
-        self.start = jax.jit(self._start).lower(key).compile()
-        state = jax.eval_shape(self._start, key)
-        self.advance = jax.jit(self._advance).lower(state, 0).compile()
-        self.state, self.draw = state, jax.eval_shape(self._advance, state, 0)[1]
+        start = jax.jit(self._start).trace(jax.random.key(0))
+        self.state = start.out_info
+        advance = jax.jit(self._advance).trace(self.state, 0)
+        self.draw = advance.out_info[1]
+        with ThreadPoolExecutor(2) as pool:  # tracing needs Python, compilation does not
+            programs = [pool.submit(program.compile) for program in (start.lower(), advance.lower())]
+            self.start, self.advance = (program.result() for program in programs)
 
     def _start(self, key: jax.Array) -> Any:
         return self._make_kernel().init(key, self._warmup, None, self._args, self._kwargs)

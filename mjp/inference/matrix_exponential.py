@@ -1,5 +1,7 @@
 """Transition matrices exp(Q t) of many durations at once, by uniformization."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -84,21 +86,21 @@ def _exponentials(generators: Array, durations: Array) -> Array:
     jump = jnp.eye(n_states, dtype=dtype) + generators / rate[:, None, None]
     events = rate * durations
     units = lax.stop_gradient(jnp.floor(events / _UNIT))
+    events = jnp.where(units < 2.0**_LEVELS, events, jnp.nan)
     n_terms = (28 if dtype == jnp.float64 else 18) + min(n_states, 32)
-    weights = poisson_weights(events - _UNIT * units, n_terms)
-    unit_weights = poisson_weights(jnp.full((1,), _UNIT, dtype), n_terms)
+    weights = _few_events(events - _UNIT * units, n_terms)
+    unit_weights = _few_events(jnp.full((1,), _UNIT, dtype), n_terms)
     if generators.shape[0] == 1:
         powers = matrix_powers(jump, n_terms)[0].reshape(n_terms, -1)
-        series, unit = (w @ powers for w in (weights, unit_weights))
+        series, unit = (w.T @ powers for w in (weights, unit_weights))
         series, unit = (m.reshape(-1, n_states, n_states) for m in (series, unit))
     else:
-        series, unit = _series(jump, weights, unit_weights[0])
-    result = _multiply_units(unit, series, units)
-    return jnp.where((units < 2.0**_LEVELS)[:, None, None], result, jnp.nan)
+        series, unit = _series(jump, weights, unit_weights[:, 0])
+    return _multiply_units(unit, series, units)
 
 
 def _series(jump: Array, weights: Array, unit_weights: Array) -> tuple[Array, Array]:
-    """Sums of powers of (U, K, K) matrices with weights (U, n) of their own and with common ones (n,)."""
+    """Sums of powers of (U, K, K) matrices with weights (n, U) of their own and with common ones (n,)."""
 
     def add(carry: tuple[Array, Array, Array], x: tuple[Array, Array]) -> tuple[tuple, None]:
         power, series, unit = carry
@@ -108,15 +110,23 @@ def _series(jump: Array, weights: Array, unit_weights: Array) -> tuple[Array, Ar
 
     zero = jnp.zeros_like(jump)
     identity = zero + jnp.eye(jump.shape[-1], dtype=jump.dtype)
-    (_, series, unit), _ = lax.scan(add, (identity, zero, zero), (weights.T, unit_weights))
+    (_, series, unit), _ = lax.scan(add, (identity, zero, zero), (weights, unit_weights))
     return series, unit
 
 
 def matrix_powers(matrix: Array, count: int) -> Array:
     """Powers 0 … count-1 of (G, K, K) matrices, as (G, count, K, K)."""
-    identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
-    _, powers = lax.scan(lambda power, _: (product(power, matrix), power), identity, length=count)
-    return jnp.moveaxis(powers, 0, 1)
+    n_matrices, n_states, _ = matrix.shape
+    identity = jnp.broadcast_to(jnp.eye(n_states, dtype=matrix.dtype), matrix.shape)
+    powers, highest = identity[:, None], matrix
+    while powers.shape[1] < count:
+        # all powers known so far, times the next one, in one product with (powers, rows) as its rows
+        rows = powers[:, : count - powers.shape[1]].reshape(n_matrices, -1, n_states)
+        further = (rows @ highest).reshape(n_matrices, -1, n_states, n_states)
+        powers = jnp.concatenate([powers, further], axis=1)
+        if powers.shape[1] < count:
+            highest = product(highest, highest)
+    return powers
 
 
 def poisson_weights(mean: Array, count: int) -> Array:
@@ -128,6 +138,31 @@ def poisson_weights(mean: Array, count: int) -> Array:
     weights = jnp.exp(number * log_mean - mean[:, None] - log_factorial)
     # nothing happens in no time, exactly, so that impossible edges of length zero stay impossible
     return jnp.where(positive | (number == 0), weights, 0.0)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _few_events(mean: Array, count: int) -> Array:
+    """Poisson probabilities of 0 … count-1 for each mean up to `_UNIT`, (count, U), with few exponentials."""
+    # powers are products of two short tables, computed row by row along the contiguous axis
+    low, high = 4, -(-count // 4)
+    steps = [jnp.ones_like(mean)]
+    for _ in range(low):
+        steps.append(steps[-1] * mean)
+    leaps = [jnp.exp(-mean)]
+    for _ in range(high - 1):
+        leaps.append(leaps[-1] * steps[low])
+    # without the barrier XLA works out both tables again for every product
+    tables = lax.optimization_barrier((jnp.stack(leaps), jnp.stack(steps[:low])))
+    products = tables[0][:, None] * tables[1]
+    inverse = np.exp(-scipy.special.gammaln(np.arange(count) + 1.0))
+    return products.reshape(-1, len(mean))[:count] * jnp.asarray(inverse, mean.dtype)[:, None]
+
+
+@_few_events.defjvp
+def _few_events_derivative(count: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    weights = _few_events(*primals, count)
+    before = jnp.concatenate([jnp.zeros_like(weights[:1]), weights[:-1]])
+    return weights, (before - weights) * tangents[0]
 
 
 def _n_levels(units: Array) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 _WIDTH = 16  # items that one stage adds up
+_MOSTLY_EMPTY = 2  # segments per segment with items from which on the sums are spread at the end
 _RUNS, _MANY = 32, 2**13  # up to _RUNS runs of at least _MANY positions are copied as slices
 _FEW, _LONG = 32, 8  # up to _FEW segments of items of at least _LONG numbers, a matrix product is faster
 
@@ -29,15 +30,23 @@ class Segments(eqx.Module):
 
     index: np.ndarray  # (n,) segment of each item; unsigned, because XLA tests signed indices at run time
     stages: tuple[np.ndarray, ...]  # (width, groups) items of each group, padded with one beyond the last
+    spread: np.ndarray | None  # (m,) sum of each segment, one beyond the last if empty; None if none is
+    n_segments: int = eqx.field(static=True)
     trivial: bool = eqx.field(static=True)  # every segment has exactly its own item
     runs: "Runs | None" = eqx.field(static=True)  # of the index
     runs_of_stages: "tuple[Runs | None, ...]" = eqx.field(static=True)
 
     def __init__(self, index: np.ndarray, n_segments: int):
-        self.index = np.asarray(index, dtype=np.uint32)
+        self.index, self.n_segments = np.asarray(index, dtype=np.uint32), n_segments
         counts = np.bincount(self.index, minlength=n_segments)
         self.trivial = len(self.index) == n_segments and bool(np.all(self.index == np.arange(n_segments)))
         items, stages = np.argsort(self.index, kind="stable"), []
+        used = counts > 0
+        self.spread = None
+        if _MOSTLY_EMPTY * used.sum() < n_segments:
+            # groups of empty segments would be gathered too
+            self.spread = np.where(used, np.cumsum(used) - 1, used.sum()).astype(np.uint32)
+            counts = counts[used]
         while counts.max(initial=0) > _WIDTH:
             n_groups = -(-counts // _WIDTH)
             stages.append(_groups(items, counts, n_groups, _WIDTH))
@@ -46,10 +55,6 @@ class Segments(eqx.Module):
         self.stages = tuple(stages)
         self.runs, *of_stages = (_runs(array.reshape(-1)) for array in (self.index, *stages))
         self.runs_of_stages = tuple(of_stages)
-
-    @property
-    def n_segments(self) -> int:
-        return self.stages[-1].shape[1]
 
 
 def _runs(index: np.ndarray) -> "Runs | None":
@@ -135,6 +140,8 @@ def _sum(values: Array, segments: Segments, axis: int) -> Array:
     for groups, runs in zip(segments.stages, segments.runs_of_stages, strict=True):
         padded = jnp.concatenate([values, zero], axis=axis)
         values = jnp.sum(_pick(padded, groups, runs, axis), axis=0 if axis == 0 else -2)
+    if segments.spread is not None:
+        values = _pick(jnp.concatenate([values, zero], axis=axis), segments.spread, None, axis)
     return values
 
 

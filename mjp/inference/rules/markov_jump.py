@@ -6,7 +6,7 @@ from jax import Array
 
 from mjp._checks import is_concrete
 from mjp.graph import Edges
-from mjp.inference.matrix_exponential import Pairs, transition_matrices
+from mjp.inference.matrix_exponential import Pairs, product, transition_matrices
 from mjp.inference.rules.finite_states import (
     ENTRY,
     EXACT_TRANSITION,
@@ -62,7 +62,8 @@ class MarkovJumpRule:
             if np.any(entry):
                 entered, inverse = np.unique(pairs.edge[entry[through]], return_inverse=True)
                 before = take(matrices, Segments(entered, matrices.shape[0]))
-                parts.append(before @ take(off, Segments(pairs.generator[entered], len(used))))
+                rates = off if len(used) == 1 else take(off, Segments(pairs.generator[entered], len(used)))
+                parts.append(product(before, rates))
                 index[entry] = offset + inverse.reshape(-1)
                 offset += len(entered)
         for chosen, jump in (
