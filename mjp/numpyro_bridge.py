@@ -15,7 +15,7 @@ from numpyro.handlers import block, seed, substitute, trace
 from numpyro.primitives import _PYRO_STACK, plate
 
 from mjp.graph import Graph
-from mjp.inference import condition, is_exact_family
+from mjp.inference import cheapest_options, condition, is_exact_family
 from mjp.inference.condition import Guided
 from mjp.inference.path_law import PathLaw, PathLikelihood
 from mjp.processes import ReactionNetwork
@@ -131,7 +131,8 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
     if _STRUCTURE_ONLY or _initialising():
         # the numbers do not matter here, and are not computed
         found: list[Guided] = []
-        shapes = jax.eval_shape(lambda: _pointwise(_first(found, condition(graph, **options))))
+        cheap = {**cheapest_options(graph), **options}
+        shapes = jax.eval_shape(lambda: _pointwise(_first(found, condition(graph, **cheap))))
         abstract, guided = shapes, found[0]
     else:
         guided = condition(graph, **options)
@@ -348,9 +349,17 @@ def without_jump_paths(model: Callable) -> Callable:
 
 
 def latent_sites(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """The model's latent sample sites by name, from one prior run."""
-    found = structure(model, args, kwargs, jax.random.key(0))
-    return {name: s for name, s in found.items() if s["type"] == "sample" and not s["is_observed"]}
+    """The model's latent sample sites by name; their values are `jax.ShapeDtypeStruct`s."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def run() -> dict[str, Any]:
+        for name, site in structure(model, args, kwargs, jax.random.key(0)).items():
+            if site["type"] == "sample" and not site["is_observed"]:
+                found[name] = site
+        return {name: site["value"] for name, site in found.items()}
+
+    values = jax.eval_shape(run)
+    return {name: {**site, "value": values[name]} for name, site in found.items()}
 
 
 def pointwise_log_likelihood(

@@ -13,12 +13,13 @@ if ! "$env/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/
 fi
 
 # uv installs several times faster than pip, which is the only reason to want it: on any failure pip
-# does the same work from the same files.
+# does the same work from the same files. Like pip, it is told to compile to bytecode: where Python may not
+# write any (PYTHONDONTWRITEBYTECODE), every import would otherwise compile its packages anew for seconds.
 uv=$(command -v uv || true)
 if [ -z "$uv" ]; then
     [ -x "$env/bin/uv" ] || "$env/bin/python" -m pip install --quiet uv || true
     [ ! -x "$env/bin/uv" ] || uv="$env/bin/uv"
 fi
-if [ -z "$uv" ] || ! "$uv" pip install --python "$env/bin/python" -c constraints.txt -e ".[$extra]"; then
+if [ -z "$uv" ] || ! "$uv" pip install --compile-bytecode --python "$env/bin/python" -c constraints.txt -e ".[$extra]"; then
     "$env/bin/python" -m pip install -c constraints.txt -e ".[$extra]"
 fi

@@ -1,9 +1,22 @@
 """Settings shared by all tests."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
-import jax
 import pytest
+
+# Most of the time goes into compilation, often of a program that another test, worker or process of the
+# same run has compiled before. JAX reads these variables when it is imported, here and in processes that
+# tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="mjp-programs-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+import jax
 
 jax.config.update("jax_enable_x64", True)
 

@@ -123,7 +123,9 @@ def test_condition_and_substitute_agree():
 
 
 @pytest.mark.parametrize(
-    "method", ["sequential", "parallel", jax.vmap], ids=["sequential", "parallel", "vmap"]
+    "method",
+    [pytest.param("sequential", marks=pytest.mark.slow), "parallel", jax.vmap],
+    ids=["sequential", "parallel", "vmap"],
 )
 def test_numpyro_mcmc_with_every_chain_method(method):
     chains = min(2, jax.local_device_count()) if method == "parallel" else 2

@@ -95,7 +95,10 @@ def test_single_precision(plain_model, tmp_path):
     assert "float32" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["cav", "earthquakes", "sp500", "lynx_hare", "anole-sizes", "influenza"])
+MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("sp500", "lynx_hare", "influenza")]
+
+
+@pytest.mark.parametrize("name", ["cav", "earthquakes", "anole-sizes", *MORE])
 def test_simulated_data_are_read_back(name, tmp_path):
     file = tmp_path / "data.csv"
     result = run("simulate", name, "--out", file, "--seed", 3)

@@ -228,9 +228,9 @@ def star(n):
     return tree
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("tree", [caterpillar(5), star(7)], ids=["caterpillar", "star"])
-@pytest.mark.parametrize("known_root", [False, True])
+@pytest.mark.parametrize("known_root", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_ornstein_uhlenbeck_process_on_a_tree(tree, steps, known_root):
     joint, process = Joint(), mjp.LinearDiffusion(B, SHIFT, np.array([[0.3, 0.0], [0.1, 0.7]]))
     for node in nx.topological_sort(tree):
@@ -413,7 +413,7 @@ def test_one_step_ahead_terms_of_partial_and_repeated_observations(sd):
     assert mjp.condition(mjp.tree(star(3), mjp.LinearDiffusion(B, None, SIGMA), initial=MEAN)).terms is None
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_one_step_ahead_terms_of_exact_observations(steps):
     """An exact observation counts at its own node, after what was seen of the node before it."""
     times, look = np.array([0.0, 0.3, 1.0, 1.4]), np.array([[1.0, 0.3]])

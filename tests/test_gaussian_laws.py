@@ -122,7 +122,7 @@ AUXILIARIES = {
 MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("damped", "observations", "own")]
 
 
-@pytest.mark.parametrize("dispersion", ["constant", "of the state"])
+@pytest.mark.parametrize("dispersion", [pytest.param("constant", marks=pytest.mark.slow), "of the state"])
 @pytest.mark.parametrize("name", ["guided mean", "own, in time", *MORE])
 def test_law_2_for_a_double_well(name, dispersion):
     sigma = (lambda x: 0.7 + 0.0 * x) if dispersion == "constant" else (lambda x: 0.5 + 0.3 / (1 + x**2))

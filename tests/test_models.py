@@ -36,7 +36,7 @@ from mjp.models import (
 )
 from mjp.models.series import Series
 from mjp.models.tables import in_words
-from mjp.numpyro_bridge import graphs_of, latent_sites
+from mjp.numpyro_bridge import graphs_of, structure
 from mjp.processes import is_vector
 
 
@@ -279,6 +279,7 @@ def test_anole_size_likelihood_is_phytools():
     assert float(value) == pytest.approx(found["loglik"], rel=1e-8)
 
 
+@pytest.mark.slow
 def test_guides_of_the_ready_models_are_good():
     data = sp500.load(last=100)
     found = mjp.evidence(sp500.volatility(0.97, -0.5, 0.25, data), jax.random.key(0), 500)
@@ -384,7 +385,7 @@ def test_a_model_has_a_finite_density(name, parameters):
     data = entry.load()
     sites, values = parameters(entry.model, data)
     drawn = {key: values[key] for key, site in sites.items() if site["type"] == "sample"}
-    for key, site in latent_sites(entry.model, (data,), {}).items():
+    for key, site in structure(entry.model, (data,), {}, jax.random.key(0)).items():
         if key.endswith("/innovations"):
             drawn[key] = jnp.zeros_like(site["value"])
         elif key.endswith("/path"):

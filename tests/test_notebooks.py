@@ -21,7 +21,13 @@ def test_there_are_notebooks():
     assert len(NOTEBOOKS) >= 3
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def each(paths):
+    """The first notebook among the fast tests; the others are compiled for a minute each."""
+    marks = lambda path: [] if path == NOTEBOOKS[0] else [pytest.mark.slow]
+    return [pytest.param(path, id=path.stem, marks=marks(path)) for path in paths]
+
+
+@pytest.mark.parametrize("path", each(NOTEBOOKS))
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     expected = pictures(notebook)

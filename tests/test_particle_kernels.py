@@ -64,7 +64,9 @@ def run(kernel, warmup, draws, seed=0, fields=()):
 # ----------------------------------------------------------------------------------- smoke tests
 
 
-@pytest.mark.parametrize("name", ["particle marginal", "particle Gibbs and NUTS"])
+@pytest.mark.parametrize(
+    "name", ["particle marginal", pytest.param("particle Gibbs and NUTS", marks=pytest.mark.slow)]
+)
 def test_kernels_run_and_report(name):
     fields = ("particle_ess", "renewed", "moved", "overflow", "jumped")
     own = fields if name == "particle marginal" else tuple(f"block_states.0.{f}" for f in fields[:4])

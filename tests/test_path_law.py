@@ -114,7 +114,7 @@ def test_likelihoods_given_a_path():
     np.testing.assert_allclose(found, [0.0, poisson.logpmf(4, 3.1), poisson.logpmf(1, 2.1)], rtol=1e-9)
 
 
-@pytest.mark.parametrize("x64", [True, False])
+@pytest.mark.parametrize("x64", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_weights_of_guided_paths_are_ratios_of_densities(x64):
     """A given path weighs what the network's density of it, over the guided one's, says it does."""
     with jax.enable_x64(x64):

@@ -48,9 +48,7 @@ class Runner:
         self.state = start.out_info
         advance = jax.jit(self._advance).trace(self.state, 0)
         self.draw = advance.out_info[1]
-        with ThreadPoolExecutor(2) as pool:  # tracing needs Python, compilation does not
-            programs = [pool.submit(program.compile) for program in (start.lower(), advance.lower())]
-            self.start, self.advance = (program.result() for program in programs)
+        self.start, self.advance = start.lower().compile(), advance.lower().compile()
 
     def _start(self, key: jax.Array) -> Any:
         return self._make_kernel().init(key, self._warmup, None, self._args, self._kwargs)

@@ -14,6 +14,7 @@ from mjp.inference.guided_smc import Particles as Particles
 from mjp.inference.guided_smc import smc as smc
 from mjp.inference.identifiability import identifiability as identifiability
 from mjp.inference.next_observations import Towards as Towards
+from mjp.inference.rules import cheapest_options as cheapest_options
 from mjp.inference.rules import is_exact_family as is_exact_family
 from mjp.inference.simulate import simulate as simulate
 

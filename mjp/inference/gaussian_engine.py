@@ -187,7 +187,7 @@ def guided_paths(
     return follow(graph, roots, [mover(kind) for kind in graph.kinds], inputs)
 
 
-@register_engine("gaussian")
+@register_engine("gaussian", auxiliary="prior mean")
 def condition_gaussian(
     graph: Graph,
     *,

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from numpyro.distributions import constraints
 
 from mjp.inference import identifiability
-from mjp.numpyro_bridge import latent_sites
+from mjp.numpyro_bridge import structure
 from mjp.report.parts import Missing, Paragraph, Part, Table, listed, percent
 from mjp.report.paths import flat
 
@@ -93,7 +94,7 @@ def scaled_draws(fit: "Fit") -> tuple[list[str], list[str], np.ndarray, np.ndarr
         labels, scales; prior draws (m, parameters), posterior draws (n, parameters).
     """
     names, scales, columns = [], [], ([], [])
-    for site, found in latent_sites(fit.model, fit.args, fit.kwargs).items():
+    for site, found in structure(fit.model, fit.args, fit.kwargs, jax.random.key(0)).items():
         if site not in fit.parameters:
             continue  # innovations of a guided path
         scale, transform = _scale(found["fn"].support)

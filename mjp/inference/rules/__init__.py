@@ -5,6 +5,7 @@ from mjp.inference.rules import gaussian as gaussian
 from mjp.inference.rules import markov_chain as markov_chain
 from mjp.inference.rules import markov_jump as markov_jump
 from mjp.inference.rules import reaction_network as reaction_network
+from mjp.inference.rules.registry import cheapest_options as cheapest_options
 from mjp.inference.rules.registry import engine_of as engine_of
 from mjp.inference.rules.registry import is_exact_family as is_exact_family
 from mjp.inference.rules.registry import register as register

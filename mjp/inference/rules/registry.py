@@ -9,6 +9,7 @@ _RULES: dict[type[Process], Any] = {}
 _ENGINES: dict[str, Callable[..., Any]] = {}
 _SIMULATORS: dict[str, Callable[..., Any]] = {}
 _ALWAYS_EXACT: set[str] = set()
+_CHEAPEST: dict[str, dict[str, Any]] = {}
 
 
 def register(process: type[Process]) -> Callable[[Any], Any]:
@@ -33,15 +34,17 @@ def rule_of(process: Process) -> Any:
     raise TypeError(f"no rules of inference are registered for {type(process).__name__}")
 
 
-def register_engine(name: str, *, exact: bool = False) -> Callable[[Callable], Callable]:
+def register_engine(name: str, *, exact: bool = False, **cheapest: Any) -> Callable[[Callable], Callable]:
     """Decorator: a function from a graph to a Guided, for one family of potentials.
 
     Args:
         exact: whether every graph of this family is conditioned exactly.
+        cheapest: options with which a graph is conditioned soonest, for when only shapes are of interest.
     """
 
     def add(engine: Callable) -> Callable:
         _ENGINES[name] = engine
+        _CHEAPEST[name] = cheapest
         if exact:
             _ALWAYS_EXACT.add(name)
         return engine
@@ -76,6 +79,11 @@ def engine_of(name: str) -> Callable[..., Any]:
     if name not in _ENGINES:
         raise NotImplementedError(f"no engine conditions graphs of {name} yet; mjp.simulate draws from them")
     return _ENGINES[name]
+
+
+def cheapest_options(graph: Any) -> dict[str, Any]:
+    """Options that change no shape of a conditioned graph, and need the least work."""
+    return _CHEAPEST[rule_of(graph.edges[0].process).engine]
 
 
 def is_exact_family(graph: Any) -> bool:
