@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjp._checks import is_concrete
-from mjp.graph import Edges, Graph
+from mjp.graph import Graph
+from mjp.inference.breaks import Cut, cut_at_breaks
 from mjp.inference.schedule import topological_depth
 from mjp.observations import Misclassified
 from mjp.processes.reaction_network import ReactionNetwork
@@ -58,7 +59,8 @@ def layout_of(graph: Graph) -> Layout:
             "state, such as lambda x: dist.Poisson(x[0]), or by mjp.Exactly()"
         )
     processes: list[ReactionNetwork] = []
-    columns: dict[str, list] = {name: [] for name in ("kind", "parent", "child", "start", "length", "piece")}
+    cuts: list[Cut] = []
+    kinds_of_cuts: list[np.ndarray] = []
     n_nodes = graph.n_nodes
     for edges in graph.edges:
         process: Any = edges.process
@@ -70,48 +72,23 @@ def layout_of(graph: Graph) -> Layout:
         kind = next((i for i, known in enumerate(processes) if known is process), len(processes))
         if kind == len(processes):
             processes.append(process)
-        cut = _split(edges, process.breaks, n_nodes)
-        n_nodes += int(np.sum(cut["child"] >= n_nodes))
-        for name, values in cut.items():
-            columns[name].append(values)
-        columns["kind"].append(np.full(len(cut["child"]), kind))
-    parent, child, kinds, piece = (np.concatenate(columns[n]) for n in ("parent", "child", "kind", "piece"))
-    known = all(is_concrete(v) for n in ("start", "length") for v in columns[n])
-    join = np.concatenate if known else jnp.concatenate
+        cuts.append(cut_at_breaks(edges, process.breaks, n_nodes))
+        n_nodes += int(np.sum(cuts[-1].children >= n_nodes))
+        kinds_of_cuts.append(np.full(len(cuts[-1].children), kind))
+    kinds = np.concatenate(kinds_of_cuts)
+    parent, child, interval = (
+        np.concatenate([getattr(cut, name) for cut in cuts]) for name in ("parents", "children", "interval")
+    )
+    known = all(is_concrete(cut.starts) and is_concrete(cut.durations) for cut in cuts)
+    join: Any = np.concatenate if known else jnp.concatenate
     above = np.full(n_nodes, -1)
     above[child] = parent
     depth, _ = topological_depth(above)
     levels = _levels(depth[child], kinds, len(processes))
-    starts, durations = join(columns["start"]), join(columns["length"])
-    return Layout(tuple(processes), kinds, Pieces(parent, child), starts, durations, piece, levels, n_nodes)
-
-
-def _split(edges: Edges, breaks: tuple[float, ...], n_nodes: int) -> dict[str, Any]:
-    """Edges cut at the breaks that they cross; the nodes between are numbered from `n_nodes` on."""
-    if not breaks:
-        return {
-            "parent": edges.parents,
-            "child": edges.children,
-            "start": edges.starts,
-            "length": edges.durations,
-            "piece": np.zeros(len(edges.children), dtype=int),
-        }
-    if not (is_concrete(edges.starts) and is_concrete(edges.durations)):
-        raise TypeError("breaks: rates that change in time need times that are known before compilation")
-    starts, ends = np.asarray(edges.starts, float), np.asarray(edges.starts + edges.durations, float)
-    first = np.searchsorted(breaks, starts, side="right")
-    last = np.maximum(np.searchsorted(breaks, ends, side="left"), first)
-    n_pieces = last - first + 1
-    edge = np.repeat(np.arange(len(starts)), n_pieces)
-    rank = np.arange(len(edge)) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
-    piece = first[edge] + rank
-    limits = np.concatenate([breaks, [np.inf]])
-    start = np.where(rank == 0, starts[edge], limits[piece - 1])
-    end = np.where(rank == n_pieces[edge] - 1, ends[edge], limits[piece])
-    inner = rank < n_pieces[edge] - 1
-    child = np.where(inner, n_nodes + np.cumsum(inner) - 1, edges.children[edge])
-    parent = np.where(rank == 0, edges.parents[edge], np.roll(child, 1))
-    return {"parent": parent, "child": child, "start": start, "length": end - start, "piece": piece}
+    starts, durations = join([cut.starts for cut in cuts]), join([cut.durations for cut in cuts])
+    return Layout(
+        tuple(processes), kinds, Pieces(parent, child), starts, durations, interval, levels, n_nodes
+    )
 
 
 def _levels(depth: np.ndarray, kinds: np.ndarray, n_kinds: int) -> tuple[Level, ...]:

@@ -11,6 +11,7 @@ from numpyro.distributions import Distribution
 
 from mjp._checks import check_stochastic, is_concrete
 from mjp.graph import Edges, Graph, Roots
+from mjp.inference.breaks import cut_at_breaks
 from mjp.inference.merging import merged
 from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP, SNAPSHOT, Kernels
@@ -209,37 +210,22 @@ def _split_at_breaks(graph: Graph) -> tuple[list[Edges], np.ndarray]:
     n_nodes = graph.n_nodes
     result, final = [], [np.arange(n_nodes)]
     for batch in merged(graph.edges):
-        breaks = np.asarray(rule_of(batch.process).pieces(batch.process))
+        breaks = rule_of(batch.process).pieces(batch.process)
         if len(breaks) == 0:
             result.append(batch)
             continue
-        if not (is_concrete(batch.starts) and is_concrete(batch.durations)):
-            raise TypeError("breaks: rates that change in time need times that are known before compilation")
-        start, end = np.asarray(batch.starts), np.asarray(batch.starts) + np.asarray(batch.durations)
-        first = np.searchsorted(breaks, start, side="right")
-        n_cuts = np.maximum(np.searchsorted(breaks, end, side="left") - first, 0)
-        origin = np.repeat(np.arange(len(start)), n_cuts + 1)
-        begin = np.cumsum(n_cuts + 1) - (n_cuts + 1)
-        rank = np.arange(len(origin)) - begin[origin]
-        is_first, is_last = rank == 0, rank == n_cuts[origin]
-        cut_time = breaks[np.minimum(first[origin] + rank, len(breaks) - 1)]
-        previous_cut = breaks[np.clip(first[origin] + rank - 1, 0, len(breaks) - 1)]
-        starts = np.where(is_first, start[origin], previous_cut)
-        ends = np.where(is_last, end[origin], cut_time)
-        inserted = n_nodes + np.cumsum(~is_last) - 1
-        children = np.where(is_last, batch.children[origin], inserted)
-        parents = np.where(is_first, batch.parents[origin], np.roll(inserted, 1))
-        n_nodes += int((~is_last).sum())
-        final.append(batch.children[origin][~is_last])
-        columns = {name: values[origin] for name, values in batch.covariates.items()}
+        cut = cut_at_breaks(batch, breaks, n_nodes)
+        inserted = cut.children >= n_nodes
+        final.append(batch.children[cut.edge[inserted]])
+        n_nodes += int(inserted.sum())
         result.append(
             replace(
                 batch,
-                parents=parents,
-                children=children,
-                durations=ends - starts,
-                starts=starts,
-                covariates=columns,
+                parents=cut.parents,
+                children=cut.children,
+                durations=cut.durations,
+                starts=cut.starts,
+                covariates={name: values[cut.edge] for name, values in batch.covariates.items()},
             )
         )
     return result, np.concatenate(final)
