@@ -14,6 +14,7 @@ import numpyro.distributions as dist
 from numpyro.handlers import block, seed, substitute, trace
 from numpyro.primitives import _PYRO_STACK, plate
 
+from mjp._checks import is_concrete
 from mjp.graph import Graph
 from mjp.inference import cheapest_options, condition, is_exact_family
 from mjp.inference.condition import Guided
@@ -108,7 +109,17 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
         shape = jax.eval_shape(lambda: _pointwise(condition(graph, **options)))
         _factor(name, jnp.zeros(shape.shape, shape.dtype))
         return MarginalPath(name)
+    if _differentiated(graph):
+        # a sampler that sets itself up runs the model outside of compilation, one operation at a time
+        _factor(name, jax.jit(lambda: _pointwise(condition(graph, **options)))())
+        return MarginalPath(name)
     return _marginal(name, graph, condition(graph, **options))
+
+
+def _differentiated(graph: Graph) -> bool:
+    """Whether a graph is only evaluated, at parameters whose values are not known."""
+    leaves = (leaf for edges in graph.edges for leaf in jax.tree.leaves(edges.process))
+    return not _seeded() and not all(is_concrete(leaf) for leaf in leaves)
 
 
 def _marginal(name: str, graph: Graph, guided: Guided) -> Trajectory | MarginalPath:
