@@ -17,6 +17,7 @@ from mjp.panels import Panel as Panel
 from mjp.processes import CountingProcess as CountingProcess
 from mjp.processes import Diffusion as Diffusion
 from mjp.processes import GammaProcess as GammaProcess
+from mjp.processes import JumpDiffusion as JumpDiffusion
 from mjp.processes import LinearDiffusion as LinearDiffusion
 from mjp.processes import LinearGaussian as LinearGaussian
 from mjp.processes import MarkovChain as MarkovChain

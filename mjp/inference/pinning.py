@@ -114,6 +114,12 @@ def pin(graph: Graph, dim: int, *, observed: bool) -> PinnedEdges:
             result.append(select_edges(batch, np.flatnonzero(which < 0)))
         for i in np.unique(which[which >= 0]):
             chosen = np.flatnonzero(which == i)
+            if batch.process.mixture:  # type: ignore[attr-defined]
+                node = graph.describe_node(int(batch.children[chosen[0]]))
+                raise ValueError(
+                    f"{type(batch.process).__name__} cannot be observed exactly, as it is at {node}; observe "
+                    "it with a small variance"
+                )
             cut, last, n = _cut(select_edges(batch, chosen), n)
             result.extend(cut)
             position = {node: j for j, node in enumerate(pins[i].nodes.tolist())}
