@@ -319,14 +319,14 @@ def _guide(
     graph: Graph, model: CountGraph, auxiliary: Any, iterations: int | None
 ) -> tuple[JumpGuide, Array, Anchors | None]:
     """The guide, the log of its g at the roots of every component, and its anchors if it has any."""
+    iterations = _ITERATIONS if iterations is None else iterations
     if auxiliary is None:
         closed = closed_form_guide(graph, model)
         if closed is not None:
-            guide = guide_of(shadow(graph, model), model, closed)
+            guide = guide_of(shadow(graph, model), model, closed, iterations)
             return guide, closed_form_evidence(graph, model, closed.log_probability), None
         # towards an exact observation the rates in the present state are what counts
         auxiliary = "conditioned hazard" if any(o.exact for o in model.observed) else "linear noise"
-    iterations = _ITERATIONS if iterations is None else iterations
     if isinstance(auxiliary, GaussianProcess | Anchors) or auxiliary == "linear noise":
         chosen = None if isinstance(auxiliary, str) else auxiliary
         return linear_noise(shadow(graph, model), model, chosen, iterations)
