@@ -14,7 +14,10 @@ from mjp.observations import Exactly as Exactly
 from mjp.observations import LinearGaussianObservation as LinearGaussianObservation
 from mjp.observations import Misclassified as Misclassified
 from mjp.panels import Panel as Panel
+from mjp.processes import CountingProcess as CountingProcess
 from mjp.processes import Diffusion as Diffusion
+from mjp.processes import GammaProcess as GammaProcess
+from mjp.processes import JumpDiffusion as JumpDiffusion
 from mjp.processes import LinearDiffusion as LinearDiffusion
 from mjp.processes import LinearGaussian as LinearGaussian
 from mjp.processes import MarkovChain as MarkovChain
@@ -22,7 +25,9 @@ from mjp.processes import MarkovJump as MarkovJump
 from mjp.processes import ReactionNetwork as ReactionNetwork
 from mjp.processes import SparseMarkovJump as SparseMarkovJump
 from mjp.processes import StateSpace as StateSpace
+from mjp.processes import fractional_noise as fractional_noise
 from mjp.shapes import chain as chain
 from mjp.shapes import panel as panel
 from mjp.shapes import tree as tree
+from mjp.starts import fractional_start as fractional_start
 from mjp.trajectory import Trajectory as Trajectory

@@ -21,6 +21,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
         (
             "mjp.graph",
             "mjp.shapes",
+            "mjp.starts",
             "mjp.trajectory",
             "mjp.state_trajectory",
             "mjp.vector_trajectory",

@@ -2,6 +2,7 @@
 
 from mjp.inference import count_engine as count_engine
 from mjp.inference import finite_state_engine as finite_state_engine
+from mjp.inference import gamma_engine as gamma_engine
 from mjp.inference import gaussian_engine as gaussian_engine
 from mjp.inference import rules as rules
 from mjp.inference import sparse_engine as sparse_engine

@@ -17,6 +17,7 @@ from mjp._checks import check_count, is_concrete
 from mjp.count_trajectory import CountPaths, CountTrajectory
 from mjp.graph import Edges, Graph
 from mjp.inference.anchors import Anchors
+from mjp.inference.closed_forms import closed_form_evidence, closed_form_guide
 from mjp.inference.condition import Guided
 from mjp.inference.count_observations import ObservedCounts, observed_counts
 from mjp.inference.count_schedule import Layout, layout_of
@@ -318,10 +319,14 @@ def _guide(
     graph: Graph, model: CountGraph, auxiliary: Any, iterations: int | None
 ) -> tuple[JumpGuide, Array, Anchors | None]:
     """The guide, the log of its g at the roots of every component, and its anchors if it has any."""
+    iterations = _ITERATIONS if iterations is None else iterations
     if auxiliary is None:
+        closed = closed_form_guide(graph, model)
+        if closed is not None:
+            guide = guide_of(shadow(graph, model), model, closed, iterations)
+            return guide, closed_form_evidence(graph, model, closed.log_probability), None
         # towards an exact observation the rates in the present state are what counts
         auxiliary = "conditioned hazard" if any(o.exact for o in model.observed) else "linear noise"
-    iterations = _ITERATIONS if iterations is None else iterations
     if isinstance(auxiliary, GaussianProcess | Anchors) or auxiliary == "linear noise":
         chosen = None if isinstance(auxiliary, str) else auxiliary
         return linear_noise(shadow(graph, model), model, chosen, iterations)

@@ -8,12 +8,14 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 
 from mjp._small_matrices import dot, product, semidefinite_cholesky, times, transpose
 from mjp.inference.gaussian_graph import Kind
-from mjp.inference.potentials.canonical import Canonical, Gain, gain_of, pull_back
+from mjp.inference.potentials.canonical import Canonical, Gain, gain_of, log_pulled, pull_back
 from mjp.inference.rules.gaussian import LinearSteps
+from mjp.inference.rules.registry import rule_of
 from mjp.processes.gaussian import Interval
 
 _CACHED = 2**15  # steps of all edges
@@ -87,6 +89,8 @@ def guided_step(kind: Kind, x: Array, at: Interval, towards: Gain | Canonical, z
 
     Where the noise depends on the state, the gain is that of the true step, not of the auxiliary's.
     """
+    if kind.process.mixture:
+        return rule_of(kind.process).guided_step(kind.process, x, at, towards, z)
     mean, factor = kind.step(x, at)
     gain = towards if isinstance(towards, Gain) else gain_of(towards, factor)
     return mean + times(gain.loading, gain.steering(mean) + z)
@@ -98,6 +102,12 @@ def log_weights(kind: Kind, message: Messages, states: Array) -> Array:
     Written as a difference of equal terms, so that it is zero, and not only small, where the true step
     and the auxiliary's agree, whatever the size of the potential.
     """
+
+    def mixed(x: Array, at: Interval, message: Messages) -> Array:
+        unscaled = eqx.tree_at(lambda g: g.constant, message.ahead, jnp.zeros_like(message.ahead.constant))
+        auxiliary = times(message.steps.matrix, x) + message.steps.offset
+        true = rule_of(kind.process).log_pulled(kind.process, x, at, message.ahead)
+        return true - log_pulled(unscaled, message.gains, auxiliary)
 
     def one(x: Array, at: Interval, message: Messages) -> Array:
         mean, factor = kind.step(x, at)
@@ -114,7 +124,7 @@ def log_weights(kind: Kind, message: Messages, states: Array) -> Array:
         weight = weight + 0.5 * dot(steering, steering) - 0.5 * dot(steered, steered)
         return weight + gain.log_determinant - true.log_determinant
 
-    return _over_steps(one, states, kind.intervals(), message)
+    return _over_steps(mixed if kind.process.mixture else one, states, kind.intervals(), message)
 
 
 def _over_steps(function: Callable[..., Any], *inputs: Any) -> Any:

@@ -91,7 +91,7 @@ def pin(graph: Graph, dim: int, *, observed: bool) -> PinnedEdges:
     Warns:
         UserWarning: the noise along what is observed depends on what is not observed.
     """
-    pins = _pins(graph, dim) if observed else []
+    pins = exact_values(graph, dim) if observed else []
     batches, n, result, sites = merged(graph.edges), graph.n_nodes, [], []
     pinned_at = np.full(graph.n_nodes, -1)
     for i, p in enumerate(pins):
@@ -114,6 +114,12 @@ def pin(graph: Graph, dim: int, *, observed: bool) -> PinnedEdges:
             result.append(select_edges(batch, np.flatnonzero(which < 0)))
         for i in np.unique(which[which >= 0]):
             chosen = np.flatnonzero(which == i)
+            if batch.process.mixture:  # type: ignore[attr-defined]
+                node = graph.describe_node(int(batch.children[chosen[0]]))
+                raise ValueError(
+                    f"{type(batch.process).__name__} cannot be observed exactly, as it is at {node}; observe "
+                    "it with a small variance"
+                )
             cut, last, n = _cut(select_edges(batch, chosen), n)
             result.extend(cut)
             position = {node: j for j, node in enumerate(pins[i].nodes.tolist())}
@@ -129,7 +135,12 @@ def pin(graph: Graph, dim: int, *, observed: bool) -> PinnedEdges:
     return PinnedEdges(result, sites, n, pins)
 
 
-def _pins(graph: Graph, dim: int) -> list[Pins]:
+def exact_values(graph: Graph, dim: int) -> list[Pins]:
+    """The exact observations of a graph, missing ones left out.
+
+    Raises:
+        ValueError: values of the wrong shape, or with some entries missing.
+    """
     found = []
     for observed in graph.observations:
         likelihood: Any = observed.likelihood

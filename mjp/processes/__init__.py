@@ -1,7 +1,13 @@
 """Forward descriptions of processes, one file per family."""
 
+from mjp.processes.counting_process import CountingProcess as CountingProcess
 from mjp.processes.diffusion import Diffusion as Diffusion
+from mjp.processes.fractional_noise import FractionalDiffusion as FractionalDiffusion
+from mjp.processes.fractional_noise import FractionalNoise as FractionalNoise
+from mjp.processes.fractional_noise import fractional_noise as fractional_noise
+from mjp.processes.gamma_process import GammaProcess as GammaProcess
 from mjp.processes.gaussian import GaussianProcess as GaussianProcess
+from mjp.processes.jump_diffusion import JumpDiffusion as JumpDiffusion
 from mjp.processes.linear_diffusion import LinearDiffusion as LinearDiffusion
 from mjp.processes.linear_gaussian import LinearGaussian as LinearGaussian
 from mjp.processes.markov_chain import MarkovChain as MarkovChain

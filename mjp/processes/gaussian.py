@@ -3,7 +3,7 @@
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -38,6 +38,7 @@ class GaussianProcess(Process):
     linear: eqx.AbstractVar[bool]
     constant_noise: eqx.AbstractVar[bool]
     continuous: eqx.AbstractVar[bool]
+    mixture: ClassVar[bool] = False  # whether steps are mixtures, whose moments `step` tells; see their rule
 
     @property
     def state(self) -> jax.ShapeDtypeStruct:

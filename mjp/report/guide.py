@@ -31,6 +31,9 @@ def section(fit: "Fit") -> list[Part]:
         raise Missing(f"the model has no path that is made of innovations; {others}")
     parts: list[Part] = []
     for name in guided:
+        if f"{name}_edge_log_weight" not in fit.data["paths"]:  # the guide weighs whole paths only
+            parts += _in_words(fit, name)
+            continue
         edges, sites = (
             flat(fit.data["paths"][f"{name}_{what}_log_weight"]).std(axis=0)
             for what in ("edge", "observation")

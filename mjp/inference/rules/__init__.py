@@ -1,7 +1,10 @@
 """Rules of inference: one file per process family, registered on the process type."""
 
 from mjp.inference.rules import chemical_langevin as chemical_langevin
+from mjp.inference.rules import counting_process as counting_process
+from mjp.inference.rules import gamma_process as gamma_process
 from mjp.inference.rules import gaussian as gaussian
+from mjp.inference.rules import jump_diffusion as jump_diffusion
 from mjp.inference.rules import markov_chain as markov_chain
 from mjp.inference.rules import markov_jump as markov_jump
 from mjp.inference.rules import reaction_network as reaction_network
