@@ -130,7 +130,7 @@ def test_branching_with_exact_leaves():
     u = np.linspace(0.0, 1.1**0.2, 20001)[1:-1]
     x = 1.1 - u**5
     density = stats.gamma.pdf(x, 1.3, scale=0.5) * stats.norm.pdf(0.5, x, 0.3)
-    density = density * stats.gamma.pdf(1.1 - x, 0.8, scale=1 / 3) * stats.gamma.pdf(1.6 - x, 1.3, scale=0.5)
+    density = density * stats.gamma.pdf(u**5, 0.8, scale=1 / 3) * stats.gamma.pdf(0.5 + u**5, 1.3, scale=0.5)
     expected = np.log(simpson(density * 5 * u**4, x=u))
     found = estimate(mjp.condition(fork()), jax.random.key(0), 1000)
     assert close(found, expected) > 0.6 * 1000

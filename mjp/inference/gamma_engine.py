@@ -149,7 +149,7 @@ def _prepare(
     model: GammaGraph, sites: list[Observed], start: Anchors | None, iterations: int
 ) -> tuple[Array, GammaTail, Anchors]:
     layout = model.layout
-    anchors = start
+    anchors: Any = start
     if anchors is None:
         bound = _rows(model, [], _roots(model)).bound[layout.levels.row_of_node]
         graph_like: Any = _Suggesting(model)

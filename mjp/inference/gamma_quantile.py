@@ -65,6 +65,7 @@ def _derivative(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[
     density = jnp.exp(_log_density(shape, log_x))
     small = log_x < _SMALL
     x = jnp.exp(jnp.where(small, 0.0, log_x))
-    by_shape = jnp.where(small, (digamma(shape + 1.0) - log_x) / shape, lax.random_gamma_grad(shape, x) / x)
+    at_x: Any = lax.random_gamma_grad
+    by_shape = jnp.where(small, (digamma(shape + 1.0) - log_x) / shape, at_x(shape, x) / x)
     by_probability = jnp.where(lower <= upper, lower_dot, -upper_dot) / density
     return log_x, by_shape * shape_dot + by_probability

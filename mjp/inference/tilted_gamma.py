@@ -29,7 +29,9 @@ def tilted_gamma(
     """
     scaled = rate * nodes
     # at zero, at the nodes, and at infinity
-    lower = jnp.concatenate([jnp.zeros(1), gammainc(shape, scaled), jnp.ones(1)])
+    positive = scaled > 0  # at zero the derivative by the shape is not a number
+    inner = jnp.where(positive, gammainc(shape, jnp.where(positive, scaled, 1.0)), 0.0)
+    lower = jnp.concatenate([jnp.zeros(1), inner, jnp.ones(1)])
     heights = log_tilt(jnp.append(jnp.zeros(1), nodes))
     heights = jnp.exp(heights - lax.stop_gradient(jnp.max(heights))) + _FLOOR
     heights = jnp.append(heights, heights[-1])

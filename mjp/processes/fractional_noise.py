@@ -116,7 +116,7 @@ def fractional_noise(
     unit = np.sqrt(np.diag(matrix))
     inverse = np.linalg.pinv(matrix / unit[:, None] / unit, rcond=_ROUNDING, hermitian=True)
     weights = (inverse / unit[:, None] / unit) @ right / scale
-    return FractionalNoise(jnp.asarray(speeds), weights, type == "I")
+    return FractionalNoise(jnp.asarray(speeds), jnp.asarray(weights), type == "I")
 
 
 def _remainder(x: np.ndarray) -> np.ndarray:
