@@ -2,6 +2,7 @@
 
 from mjp.processes.diffusion import Diffusion as Diffusion
 from mjp.processes.gaussian import GaussianProcess as GaussianProcess
+from mjp.processes.interacting_particles import InteractingParticles as InteractingParticles
 from mjp.processes.linear_diffusion import LinearDiffusion as LinearDiffusion
 from mjp.processes.linear_gaussian import LinearGaussian as LinearGaussian
 from mjp.processes.markov_chain import MarkovChain as MarkovChain

@@ -2,6 +2,7 @@
 
 from mjp.inference.rules import chemical_langevin as chemical_langevin
 from mjp.inference.rules import gaussian as gaussian
+from mjp.inference.rules import interacting_particles as interacting_particles
 from mjp.inference.rules import markov_chain as markov_chain
 from mjp.inference.rules import markov_jump as markov_jump
 from mjp.inference.rules import reaction_network as reaction_network
