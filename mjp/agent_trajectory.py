@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp.count_trajectory import values_at
 from mjp.trajectory import Names, Trajectory
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class AgentPath(eqx.Module):
     """States of all agents at the steps of an edge, or of a whole chain.
 
     Attributes:
-        times: (m + 1,) of the steps, both ends included.
+        times: (..., m + 1) of the steps, both ends included.
         states: (..., m + 1, n) positions of the agents' states from each time on.
     """
 
@@ -32,7 +32,10 @@ class AgentPath(eqx.Module):
 
     def at(self, time: Any) -> Array:
         """States at times (k,) within the path, (..., k, n), or at one time, (..., n)."""
-        return _read(self.times, self.states, jnp.asarray(time, self.times.dtype))
+        time = jnp.asarray(time, self.times.dtype)
+        times = jnp.broadcast_to(self.times, self.states.shape[:-1])
+        values = values_at(times, self.states, jnp.atleast_1d(time))
+        return values if time.ndim else values[..., 0, :]
 
     @property
     def totals(self) -> Array:
@@ -61,7 +64,7 @@ class AgentTrajectory(Trajectory):
     Attributes:
         values: (..., n_nodes, n) positions of states at the nodes.
         path_values: (..., F + 1, R, n) the same at all steps of the R series.
-        step_times: (F + 1, R) times of the steps.
+        step_times: (..., F + 1, R) times of the steps.
         observations: simulated values, one array per batch of observations of the graph.
     """
 
@@ -96,7 +99,7 @@ class AgentTrajectory(Trajectory):
         first = time * self.order.steps
         steps = slice(first, first + self.order.steps + 1)
         return AgentPath(
-            self.step_times[steps, series], self.path_values[..., steps, series, :], self.names.states
+            self.step_times[..., steps, series], self.path_values[..., steps, series, :], self.names.states
         )
 
     def path(self, series: int | None = None) -> AgentPath:
@@ -110,7 +113,7 @@ class AgentTrajectory(Trajectory):
             raise ValueError(f"series must be chosen from the {n_series} of the graph")
         chosen = series or 0
         return AgentPath(
-            self.step_times[:, chosen], self.path_values[..., :, chosen, :], self.names.states
+            self.step_times[..., :, chosen], self.path_values[..., :, chosen, :], self.names.states
         )
 
     def at(self, times: Any) -> Array:
@@ -120,11 +123,12 @@ class AgentTrajectory(Trajectory):
             (..., m, n), or (..., n_series, m, n) for several series.
         """
         times = jnp.asarray(times, self.step_times.dtype)
-        found = []
+        grid, found = jnp.atleast_1d(times), []
         for series in range(self.order.nodes.shape[1]):
             path = self.path(series)
-            outside = (times < path.times[0]) | (times > path.times[-1])
-            found.append(jnp.where(outside[..., None], -1, path.at(times)))
+            outside = (grid < path.times[..., :1]) | (grid > path.times[..., -1:])
+            states = jnp.where(outside[..., None], -1, path.at(grid))
+            found.append(states if times.ndim else states[..., 0, :])
         if self.names.graph.batch_shape:
             return jnp.stack(found, axis=-2 - times.ndim)
         return found[0]
@@ -142,12 +146,6 @@ class AgentTrajectory(Trajectory):
         return xarray.DataArray(
             values, dims=[*dims, "node", "agent"], coords=coords, name="states", attrs=attrs
         )
-
-
-@jax.jit
-def _read(times: Array, states: Array, grid: Array) -> Array:
-    last = jnp.clip(jnp.searchsorted(times, grid, side="right") - 1, 0, times.shape[0] - 1)
-    return jnp.take(states, last, axis=-2)
 
 
 def _totals(states: Array, k: int) -> Array:

@@ -209,6 +209,11 @@ def has_agent_path(graph: Graph) -> bool:
     return any(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
 
 
+def has_sampled_path(graph: Graph) -> bool:
+    """Whether the path of a graph is a latent site of its own, given which the data are independent."""
+    return has_jump_path(graph) or has_agent_path(graph)
+
+
 def _agent_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | MarginalPath:
     """A path of interacting particles as a latent site of its own."""
     if options:

@@ -149,12 +149,7 @@ class EachAgent:
             raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
         if law.shape() != ():
             raise TypeError(f"likelihood must return a law of one number, got one of shape {law.shape()}")
-        self.likelihood = likelihood
-
-    def __call__(self, states: Any) -> Distribution:
-        """The law of the values of agents in the states (n,)."""
-        law: Distribution = jax.vmap(self.likelihood)(states)
-        return law.to_event(1)
+        self.likelihood, self.discrete = likelihood, bool(law.is_discrete)
 
     def __repr__(self) -> str:
         return "EachAgent(...)"

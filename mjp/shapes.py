@@ -12,7 +12,15 @@ from numpyro.distributions import Distribution
 from mjp._checks import as_array, check_count, check_finite, check_mapping, check_times, is_concrete
 from mjp.graph import Edges, Graph, Observations, Roots, check_likelihood, objects
 from mjp.newick import parse_newick, tree_arrays
-from mjp.observations import EachAgent, Exactly, Likelihood, LinearGaussianObservation, Misclassified, is_missing, law_of
+from mjp.observations import (
+    EachAgent,
+    Exactly,
+    Likelihood,
+    LinearGaussianObservation,
+    Misclassified,
+    is_missing,
+    law_of,
+)
 from mjp.panels import Panel
 from mjp.processes import MarkovChain, MarkovJump, Process
 

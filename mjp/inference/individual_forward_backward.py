@@ -31,87 +31,89 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
     k = model.k
     t, steps = model.static.n_times, model.static.order.steps
     none = jnp.zeros((t, model.static.n_series, k))
-    own = _padded(own_potentials(model, none))
-    first = _padded(model.first)
-    at = {name: value if value.shape[1] == 1 else _padded(value) for name, value in model.at.items()}
-    field = _padded(model.neighbours(path[:-1]))  # (K, F, N + 1)
+    # one agent's path is contiguous in memory, since agents are what is picked here
+    own = _with_dummy(jnp.transpose(own_potentials(model, none), (2, 1, 0)))  # (N + 1, K, T)
+    first = _with_dummy(model.first.T)  # (N + 1, K)
+    at = {name: v.T if v.shape[1] == 1 else _with_dummy(v.T) for name, v in model.at.items()}
+    start = path.T.astype(jnp.int32)
+    field = jnp.moveaxis(model.neighbours_in_time(start[:, :-1]), 0, 1)
+    field = _with_dummy(field)  # (N + 1, K, F)
 
-    def of(agents: Array) -> dict[str, Array]:
-        return {name: v if v.shape[1] == 1 else v[:, agents] for name, v in at.items()}
+    def matrices(field: Array, agents: Array) -> list[list[Array]]:
+        """Transition probabilities [a][b], (A, F), of agents (A,) with neighbours (A, K, F)."""
+        own_at = {name: v if v.shape[0] == 1 else v[agents] for name, v in at.items()}
+        return model.process.probabilities(jnp.moveaxis(field, 1, 0), own_at)
 
     def colour(carry: tuple[Array, Array], x: tuple) -> tuple[tuple[Array, Array], None]:
         path, field = carry
         members, influenced, by, weights, key = x
-        old = path[:, members]
-        matrix = model.process.probabilities(field[:, :, members], of(members))
-        matrix = [[jnp.maximum(p, floor) for p in row] for row in matrix]
-        likelihood = neighbours_likelihood(path, field, old, influenced, by, weights)
-        seen = own[:, :, members]
+        old = path[members]
+        matrix = [[jnp.maximum(p, floor) for p in row] for row in matrices(field[members], members)]
+        # the dummy's last row and column take what is padded
+        before = _with_dummy(old[:, :-1])[by]
+        weights = weights[:, None]
+        there = field[influenced]
+        seen = own[members]
         if model.totals_seen:
-            seen = seen + totals_likelihood(path, members[0], old)[:, :, None]
-        logs = jnp.concatenate([likelihood, jnp.zeros((1, k, len(members)))])
-        logs = logs.at[::steps].add(seen)
-        logs = logs.at[0].add(first[:, members])
+            seen = seen + totals_likelihood(path, members[0], old[0])
+        logs = jnp.zeros((len(members), k, f)).at[:, :, ::steps].add(seen)
+        if influenced.shape[0]:
+            others = jnp.stack([there[:, s] - weights * (before == s) for s in range(k)], axis=1)
+            likelihood = neighbours_likelihood(path, jnp.maximum(others, 0.0), influenced, weights)
+            total = jax.ops.segment_sum(likelihood, by, len(members) + 1, indices_are_sorted=True)
+            logs = logs.at[:, :, :-1].add(total[:-1])
+        logs = logs.at[:, :, 0].add(first[members])
         new = sample_chains(key, matrix, logs, old)
-        after, before = _padded(new[:-1])[:, by], _padded(old[:-1])[:, by]
-        difference = jnp.stack([weights * (1.0 * (after == s) - (before == s)) for s in range(k)])
-        field = field.at[:, :, influenced].add(difference)
-        return (path.at[:, members].set(new), field), None
+        if influenced.shape[0]:
+            after = _with_dummy(new[:, :-1])[by]
+            change = jnp.stack([weights * (1.0 * (after == s) - (before == s)) for s in range(k)], axis=1)
+            field = field.at[influenced].add(change)
+        return (path.at[members].set(new), field), None
 
-    def neighbours_likelihood(
-        path: Array, field: Array, old: Array, influenced: Array, by: Array, weights: Array
-    ) -> Array:
-        """Log-likelihoods (F, K, W) of the members' states, from the steps of those that they influence."""
-        if influenced.shape[0] == 0:
-            return jnp.zeros((f - 1, k, old.shape[1]))
-        before, after = path[:-1, influenced], path[1:, influenced]
-        theirs = _padded(old[:-1])[:, by]
-        others = field[:, :, influenced]
-        others = jnp.stack([others[s] - weights * (theirs == s) for s in range(k)])
-        others, each = jnp.maximum(others, 0.0), of(influenced)
-        found = []
+    def neighbours_likelihood(path: Array, others: Array, influenced: Array, weights: Array) -> Array:
+        """Log-likelihoods (P, K, F) of a member's states, from the steps of the agents that it influences."""
+        theirs, found = path[influenced], []
         for s in range(k):
-            row = select_rows(model.process.probabilities(others.at[s].add(weights), each), before)
-            chance = sum((jnp.where(after == b, p, 0.0) for b, p in enumerate(row)), jnp.zeros(()))
-            log = jnp.log(jnp.maximum(chance, floor))
-            log = jnp.where(influenced == n, 0.0, log)
-            found.append(jax.ops.segment_sum(log.T, by, old.shape[1] + 1, indices_are_sorted=True)[:-1].T)
-        return jnp.stack(found, axis=1)
+            row = select_rows(matrices(others.at[:, s].add(weights), influenced), theirs[:, :-1])
+            chance = sum((jnp.where(theirs[:, 1:] == b, p, 0.0) for b, p in enumerate(row)), jnp.zeros(()))
+            found.append(jnp.log(jnp.maximum(chance, floor)))
+        return jnp.where((influenced == n)[:, None, None], 0.0, jnp.stack(found, axis=1))
 
     def totals_likelihood(path: Array, member: Array, old: Array) -> Array:
-        """Log-likelihoods (T, K) of the states of the one member, from the observations of totals."""
+        """Log-likelihoods (K, T) of the states of the one member, from the observations of totals."""
         series = member // (n // model.static.n_series)
-        rest = model.totals(model.at_nodes(path[:, :n]))[:, series]  # (T, K)
-        rest = rest - (model.at_nodes(old) == jnp.arange(k))
-        found = jnp.zeros((t, k))
+        rest = model.totals(path[:n, ::steps].T)[:, series]  # (T, K)
+        rest = rest - (old[::steps, None] == jnp.arange(k))
+        found = jnp.zeros((k, t))
         for seen in model.totals_seen:
             values = seen.values[:, series]
             by_state = [jax.vmap(seen.of_one)(rest + (jnp.arange(k) == s), values) for s in range(k)]
-            found = found + jnp.stack(by_state, axis=1)
+            found = found + jnp.stack(by_state)
         return jnp.where(floor > 0, jnp.maximum(found, _LEAST_LOG), found)
 
     keys = jax.random.split(key, len(order.members))
     tables = (order.members, order.influenced, order.by, order.weights)
     xs = (*map(jnp.asarray, tables), keys)
-    (path, _), _ = lax.scan(colour, (_padded(path.astype(jnp.int32)), field), xs)
-    return path[:, :n]
+    (path, _), _ = lax.scan(colour, (_with_dummy(start), field), xs)
+    return path[:n].T
 
 
-def _padded(array: Array) -> Array:
-    """The array with one more agent, in state zero."""
-    return jnp.concatenate([array, jnp.zeros_like(array[..., :1])], axis=-1)
+def _with_dummy(array: Array) -> Array:
+    """The array with one more row, of zeros."""
+    return jnp.concatenate([array, jnp.zeros_like(array[:1])])
 
 
 def sample_chains(key: Array, matrix: list[list[Array]], logs: Array, old: Array) -> Array:
-    """Paths (F + 1, W) of W independent chains given log-likelihoods (F + 1, K, W) of their states.
+    """Paths (W, F + 1) of W independent chains given log-likelihoods (W, K, F + 1) of their states.
 
     Args:
-        matrix: transition probabilities [a][b], (F, W). old: paths to keep where nothing is possible.
+        matrix: transition probabilities [a][b], (W, F). old: paths to keep where nothing is possible.
     """
-    f, k, w = logs.shape
+    w, _, f = logs.shape
     peak = jnp.max(logs, axis=1, keepdims=True)
     likelihood = jnp.exp(logs - jnp.where(jnp.isfinite(peak), peak, 0.0))
-    kernels = jnp.stack([jnp.stack(row, axis=1) for row in matrix], axis=1)  # (F, K, K, W)
+    likelihood = jnp.transpose(likelihood, (2, 1, 0))  # (F + 1, K, W)
+    kernels = jnp.transpose(jnp.stack([jnp.stack(row) for row in matrix]), (3, 0, 1, 2))  # (F, K, K, W)
 
     def back(g: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
         kernel, likelihood = x
@@ -126,15 +128,15 @@ def sample_chains(key: Array, matrix: list[list[Array]], logs: Array, old: Array
     uniforms = jax.random.uniform(key, (f, w), logs.dtype)
     first = draw(g[0].T, uniforms[0])
 
-    def ahead(state: Array, x: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        kernel, g, uniform = x
-        row = jnp.take_along_axis(kernel, state[None, None], axis=0)[0]
-        state = draw((row * g).T, uniform)
+    def ahead(state: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
+        weights, uniform = x
+        row = sum((jnp.where(state == a, weights[a], 0.0) for a in range(len(matrix))), jnp.zeros(()))
+        state = draw(row.T, uniform)
         return state, state
 
-    _, states = lax.scan(ahead, first, (kernels, g[1:], uniforms[1:]))
+    _, states = lax.scan(ahead, first, (kernels * g[1:, None], uniforms[1:]))
     possible = jnp.sum(g[0], axis=0) > 0
-    return jnp.where(possible, jnp.concatenate([first[None], states]), old)
+    return jnp.where(possible[:, None], jnp.concatenate([first[None], states]).T, old)
 
 
 def possible_path(model: ParticleChain, order: Colours, key: Array, path: Array, limit: int = 200) -> Array:

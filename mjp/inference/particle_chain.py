@@ -14,7 +14,7 @@ from jax import Array
 from mjp._checks import is_concrete
 from mjp.agent_trajectory import AgentTrajectory, ChainOrder
 from mjp.graph import Graph
-from mjp.inference.particle_observations import AgentsSeen, TotalsSeen, agent_observations
+from mjp.inference.particle_observations import AgentsSeen, TotalsSeen, agent_observations, log_or_never
 from mjp.inference.segments import Segments, segment_sum, take
 from mjp.processes.contacts import Contacts
 from mjp.processes.interacting_particles import InteractingParticles
@@ -82,44 +82,48 @@ class ParticleChain(eqx.Module):
         return {name: value[0] if value.shape[0] == 1 else value[step] for name, value in self.at.items()}
 
     def indicators(self, states: Array) -> Array:
-        """States (..., N) as indicators (K, ..., N)."""
+        """States (...) as indicators (K, ...)."""
         dtype = jnp.result_type(float)
         return jnp.stack([(states == k).astype(dtype) for k in range(self.k)])
 
     def around(self, shares: Array) -> Array:
-        """Sums (K, ..., N) over the neighbours of every agent, of indicators or probabilities (K, ..., N)."""
+        """Sums (K, N, ...) over the neighbours of every agent, of indicators or probabilities (K, N, ...)."""
         weights = self.static.contacts.weights
         if len(self.static.contacts.sources) == 0:
             return jnp.zeros_like(shares)
         found = []
         for share in shares:  # one state after the other, since rules seldom read all of them
-            along = take(share, self.static.sources, -1)
-            along = along if weights is None else along * jnp.asarray(weights, share.dtype)
-            found.append(segment_sum(along, self.static.targets, -1))
+            along = take(share, self.static.sources)
+            if weights is not None:
+                along = along * jnp.asarray(weights, share.dtype).reshape(-1, *[1] * (share.ndim - 1))
+            found.append(segment_sum(along, self.static.targets))
         return jnp.stack(found)
 
     def neighbours(self, states: Array) -> Array:
-        """Numbers of neighbours (K, ..., N) by state."""
+        """Numbers of neighbours (K, N) by state."""
         return self.around(self.indicators(states))
 
+    def neighbours_in_time(self, paths: Array) -> Array:
+        """Numbers of neighbours (K, N, F) by state along paths (N, F)."""
+        return self.around(self.indicators(paths))
+
     def rows(self, states: Array, at: Mapping[str, Array]) -> list[Array]:
-        """Probabilities [b], each (..., N), of every agent's next state, given all states (..., N)."""
+        """Probabilities [b], each (N,), of every agent's next state, given all states (N,)."""
         matrix = self.process.probabilities(self.neighbours(states), at)
         return select_rows(matrix, states)
 
     def log_transitions(self, path: Array) -> Array:
         """Log-probabilities (F, N) of the steps of a path (F + 1, N)."""
-        before, after = path[:-1], path[1:]
-        row = self.rows(before, self.at)
+        before, after = path[:-1].T, path[1:].T
+        at = {name: value.T for name, value in self.at.items()}
+        row = select_rows(self.process.probabilities(self.neighbours_in_time(before), at), before)
         zero = jnp.zeros((), row[0].dtype)
         chosen = sum((jnp.where(after == b, p, zero) for b, p in enumerate(row)), zero)
-        positive = chosen > 0
-        return jnp.where(positive, jnp.log(jnp.where(positive, chosen, 1.0)), -jnp.inf)
+        return log_or_never(chosen).T
 
     def log_first(self, path: Array) -> Array:
         """Log-probabilities (N,) of the first states."""
-        first = jnp.take_along_axis(self.first, path[:1].astype(jnp.int32), axis=0)[0]
-        return first
+        return jnp.take_along_axis(self.first, path[:1].astype(jnp.int32), axis=0)[0]
 
     def at_nodes(self, path: Array) -> Array:
         """States (T, N) at the times of the nodes."""
@@ -231,7 +235,7 @@ def _first(graph: Graph, process: InteractingParticles, order: ChainOrder) -> tu
                 process.check_law("initial", roots.initial)
                 law: Any = getattr(roots.initial, "base_dist", roots.initial)
                 shares = jnp.broadcast_to(law.probs, (n, k)).T
-                by_root[node] = jnp.log(shares)
+                by_root[node] = log_or_never(shares)
                 known = False
                 continue
             states: Any = roots.initial[i]
@@ -243,12 +247,9 @@ def _first(graph: Graph, process: InteractingParticles, order: ChainOrder) -> tu
     return first.astype(jnp.result_type(float)), known
 
 
-def _inputs(
-    graph: Graph, process: InteractingParticles, order: ChainOrder
-) -> tuple[dict[str, Array], Array]:
+def _inputs(graph: Graph, process: InteractingParticles, order: ChainOrder) -> tuple[dict[str, Array], Array]:
     """What the rule reads in every step, and the times (F + 1, R) of the steps."""
-    t, r = order.nodes.shape
-    m, n = order.steps, process.n
+    r, m, n = order.nodes.shape[1], order.steps, process.n
     children = np.concatenate([edges.children for edges in graph.edges])
     where = np.argsort(children, kind="stable")[np.searchsorted(np.sort(children), order.nodes[1:])]
 
@@ -279,7 +280,7 @@ def _inputs(
 
 
 def _compact(value: Any, steps: int, n: int) -> Array:
-    """A quantity (T - 1, R) of edges for all steps and agents, with axes of length one where it is constant."""
+    """A quantity (T - 1, R) of edges for all steps and agents; constant axes have length one."""
     dtype = jnp.result_type(float)
     if is_concrete(value):
         array = np.asarray(value)

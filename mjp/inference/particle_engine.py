@@ -5,10 +5,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.special import logsumexp, ndtr
 
-from mjp._checks import check_count
+from mjp._checks import check_count, is_concrete
 from mjp.agent_trajectory import AgentTrajectory
 from mjp.graph import Graph
 from mjp.inference.condition import Guided
@@ -116,6 +117,8 @@ def condition_particles(
         guide = backward_filter(model, means, tilts, projected=False)
     exact = len(model.static.contacts.sources) == 0 and not model.totals_seen
     evidence = guide_evidence(model, guide).reshape(graph.batch_shape)
+    if is_concrete(evidence) and np.any(np.isneginf(evidence)):
+        raise ValueError("the observations are impossible: no state of some agent fits what was seen of it")
     return ParticleGuided(evidence, model, guide, exact=exact)  # type: ignore[call-arg]
 
 

@@ -111,9 +111,7 @@ def backward_filter(model: ParticleChain, means: Array, tilts: Array, *, project
 
     last, norm = normalised(own[-1])
     _, (log_g, norms) = lax.scan(step, last, jnp.arange(f - 1), reverse=True)
-    return ParticleGuide(
-        jnp.concatenate([log_g, last[None]]), jnp.concatenate([norms, norm[None]]), tilts
-    )
+    return ParticleGuide(jnp.concatenate([log_g, last[None]]), jnp.concatenate([norms, norm[None]]), tilts)
 
 
 def pull_back(matrix: list[list[Array]], g: Array) -> Array:

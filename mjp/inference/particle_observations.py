@@ -13,8 +13,10 @@ from mjp._checks import is_concrete
 from mjp.agent_trajectory import ChainOrder
 from mjp.graph import Graph, Observations
 from mjp.inference.count_observations import log_density_where_seen
+from mjp.inference.rules.state_observations import by_state, log_density
 from mjp.observations import EachAgent, Exactly, LinearGaussianObservation, Misclassified, is_missing, law_of
-from mjp.processes.interacting_particles import InteractingParticles, StateCounts
+from mjp.processes.interacting_particles import InteractingParticles
+from mjp.processes.state_counts import StateCounts
 
 _ROUNDING = 0.25  # variance that a guide adds to the law of a discrete value
 
@@ -123,31 +125,36 @@ def agent_observations(
     return agents, totals
 
 
-def _agents(graph: Graph, observed: Observations, process: InteractingParticles, order: ChainOrder) -> AgentsSeen:
+def _agents(
+    graph: Graph, observed: Observations, process: InteractingParticles, order: ChainOrder
+) -> AgentsSeen:
     likelihood: Any = observed.likelihood
-    n, dtype = process.n, jnp.result_type(float)
+    n, k, dtype = process.n, process.n_states, jnp.result_type(float)
     values: Any = observed.values
-    if not is_concrete(values):
-        raise TypeError("values of agents must be known before compilation")
-    values = np.asarray(values)
-    if values.shape == (len(observed.nodes),) and all(is_missing(value) for value in values):
-        values = np.full((len(values), n), None if values.dtype == object else np.nan)
+    known = is_concrete(values)
+    if known:
+        values = np.asarray(values)
+        if values.shape == (len(observed.nodes),) and all(is_missing(value) for value in values):
+            values = np.full((len(values), n), None if values.dtype == object else np.nan)
+    elif not isinstance(likelihood, EachAgent):
+        raise TypeError("values: states seen exactly or misclassified must be known before compilation")
     if values.shape != (len(observed.nodes), n):
         node = graph.describe_node(int(observed.nodes[0]))
         raise ValueError(f"values: expected one per agent, ({n},), got shape {values.shape[1:]} at {node}")
-    missing = np.asarray(values != values, bool) | np.asarray(values == None, bool)  # noqa: E711
-    if isinstance(likelihood, EachAgent):
-        numbers = np.where(missing, 0.0, values).astype(float)
-        distinct, codes = np.unique(numbers, return_inverse=True)
-        codes = codes.reshape(numbers.shape)
-        law = jax.vmap(likelihood.likelihood)(jnp.arange(process.n_states))
-        discrete = law.is_discrete
-        given = jnp.asarray(distinct, int if discrete else dtype)
-        log_table = law.log_prob(given[:, None])
-    else:
-        log_table, codes = _labelled(graph, observed, process, values, missing)
-    codes = np.where(missing, log_table.shape[0], codes)
-    table = jnp.concatenate([log_table.astype(dtype), jnp.zeros((1, process.n_states), dtype)])
+    if not isinstance(likelihood, EachAgent):
+        log_table, codes = _labelled(graph, observed, process, values)
+    elif known:
+        missing = np.asarray(values != values, bool) | np.asarray(values == None, bool)  # noqa: E711
+        distinct, codes = np.unique(np.where(missing, 0.0, values).astype(float), return_inverse=True)
+        codes = np.where(missing, len(distinct), codes.reshape(missing.shape))
+        log_table = _log_densities(likelihood, jnp.asarray(distinct), k)
+    else:  # a row of the table for every value
+        flat = values.reshape(-1)
+        missing = jnp.isnan(flat)
+        log_table = _log_densities(likelihood, jnp.where(missing, 0.0, flat), k)
+        log_table = jnp.where(missing[:, None], 0.0, log_table)
+        codes = np.arange(values.size).reshape(values.shape)
+    table = jnp.concatenate([log_table.astype(dtype), jnp.zeros((1, k), dtype)])
     t, r = order.nodes.shape
     position = np.empty(graph.n_nodes, dtype=np.int64)
     position[order.nodes.reshape(-1)] = np.arange(t * r)
@@ -156,10 +163,23 @@ def _agents(graph: Graph, observed: Observations, process: InteractingParticles,
     return AgentsSeen(table, Codes(by_node.reshape(t, r * n)))
 
 
+def _log_densities(likelihood: EachAgent, values: Array, k: int) -> Array:
+    """Log-densities (V, K) of values (V,) in every state."""
+    if likelihood.discrete:
+        values = values.astype(int)
+    return by_state(lambda state: log_density(likelihood.likelihood(state), values), k).T
+
+
+def log_or_never(probabilities: Array) -> Array:
+    """Logs of probabilities, with a derivative that is finite where they are zero."""
+    positive = probabilities > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, probabilities, 1.0)), -jnp.inf)
+
+
 def _labelled(
-    graph: Graph, observed: Observations, process: InteractingParticles, values: np.ndarray, missing: np.ndarray
+    graph: Graph, observed: Observations, process: InteractingParticles, values: np.ndarray
 ) -> tuple[Array, np.ndarray]:
-    """Table (V, K) and codes of labels seen exactly or with errors."""
+    """Table (V, K) and codes of labels seen exactly or with errors; V where missing."""
     likelihood: Any = observed.likelihood
     if likelihood.entry or likelihood.transitions:
         raise ValueError("entry and transitions are for processes in continuous time; agents step together")
@@ -171,12 +191,13 @@ def _labelled(
                 f"matrix must have shape ({k}, {len(outcomes)}), one row per state and one column per "
                 f"outcome, got {likelihood.matrix.shape}"
             )
-        log_table = jnp.log(likelihood.matrix.T)
+        log_table = log_or_never(likelihood.matrix.T)
     else:
-        log_table = jnp.log(jnp.eye(k))
+        log_table = log_or_never(jnp.eye(k))
     codes = np.full(values.shape, -1, dtype=np.int32)
     for position, label in enumerate(outcomes):
         codes[np.asarray(values == label, bool)] = position
+    missing = np.asarray(values != values, bool) | np.asarray(values == None, bool)  # noqa: E711
     bad = np.argwhere((codes < 0) & ~missing)
     if len(bad):
         row, agent = (int(i) for i in bad[0])
@@ -184,7 +205,7 @@ def _labelled(
             f"{graph.describe_node(int(observed.nodes[row]))}, agent {process.agents[agent]!r}: unknown "
             f"state {values[row, agent]!r}; known are {list(outcomes)}"
         )
-    return log_table, codes
+    return log_table, np.where(missing, len(outcomes), codes)
 
 
 def _totals(observed: Observations, process: InteractingParticles, order: ChainOrder) -> TotalsSeen:
@@ -194,7 +215,9 @@ def _totals(observed: Observations, process: InteractingParticles, order: ChainO
     values: Any = observed.values
     if isinstance(values, np.ndarray) and values.dtype == object:
         missing = np.full(event, np.nan)
-        values = np.stack([missing if is_missing(v) else np.broadcast_to(v, event) for v in values]).astype(float)
+        values = np.stack([missing if is_missing(v) else np.broadcast_to(v, event) for v in values]).astype(
+            float
+        )
     values = jnp.asarray(values, jnp.result_type(float))
     if values.shape != (len(observed.nodes), *event):
         raise ValueError(

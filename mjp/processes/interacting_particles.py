@@ -1,7 +1,6 @@
 """Many finite-state agents on a network, each of which moves by the states of its neighbours."""
 
-from collections import ChainMap
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,33 +12,9 @@ from jax import Array
 from mjp._checks import check_finite, check_labels, check_mapping, is_concrete
 from mjp.processes import local_rules
 from mjp.processes.contacts import Contacts, contacts_of
-from mjp.processes.process import CovariateRecord, Process
-
-_TOLERANCE = 1e-6
-
-
-class StateCounts(Mapping):
-    """Numbers of agents, or of an agent's neighbours, by the label of their state.
-
-    Attributes:
-        array: (K, ...) the same in the order of the states.
-    """
-
-    __slots__ = ("_states", "array")
-
-    def __init__(self, array: Array, states: tuple):
-        self.array, self._states = array, states
-
-    def __getitem__(self, label: Hashable) -> Array:
-        if label not in self._states:
-            raise KeyError(f"unknown state {label!r}; the states are {list(self._states)}")
-        return self.array[self._states.index(label)]
-
-    def __iter__(self):
-        return iter(self._states)
-
-    def __len__(self) -> int:
-        return len(self._states)
+from mjp.processes.process import Process
+from mjp.processes.rule_checks import check_rule, check_steps
+from mjp.processes.state_counts import StateCounts
 
 
 class InteractingParticles(Process):
@@ -95,11 +70,14 @@ class InteractingParticles(Process):
     ):
         self.contacts = contacts_of(network, weight)
         if not callable(rule):
-            raise TypeError(f"rule must be a function of neighbours and parameters, got {type(rule).__name__}")
+            raise TypeError(
+                f"rule must be a function of neighbours and parameters, got {type(rule).__name__}"
+            )
         check_mapping("parameters", parameters)
         self.rule, self.states = rule, check_labels("states", states)
         self.parameters = {name: _parameter(name, v, self.n) for name, v in (parameters or {}).items()}
-        self.covariates = self._probe()
+        first = {name: jnp.reshape(jnp.asarray(v), -1)[0] for name, v in self.parameters.items()}
+        self.covariates = check_rule(rule, self.states, first)
         if not self.covariates:
             self.check_probabilities({"duration": 1.0})
 
@@ -177,9 +155,7 @@ class InteractingParticles(Process):
         Args:
             coupling: $\beta$; field: $h$; a number or (n,).
         """
-        return cls(
-            network, local_rules.ising, (-1, 1), parameters={"coupling": coupling, "field": field}
-        )
+        return cls(network, local_rules.ising, (-1, 1), parameters={"coupling": coupling, "field": field})
 
     @property
     def n(self) -> int:
@@ -317,80 +293,12 @@ class InteractingParticles(Process):
     def check_probabilities(self, at: Mapping[str, Any]) -> None:
         """Raise ValueError for probabilities that are none, where they are known now.
 
-        They are looked at without neighbours, and where all neighbours of the agent that has most of them
-        are in one state.
-
         Args:
             at: covariates (), and "duration".
         """
+        strengths = np.bincount(self.contacts.targets, self.contacts.strengths(), minlength=1)
         values = {**self.parameters, **at}
-        if not all(is_concrete(v) for v in values.values()):
-            return
-        strength = np.bincount(self.contacts.targets, self.contacts.strengths(), minlength=1)
-        most, k = float(strength.max(initial=0.0)), self.n_states
-        configurations = np.concatenate([np.zeros((1, k)), most * np.eye(k)])
-        with jax.ensure_compile_time_eval():
-            for counts in configurations:
-                each = {n: np.broadcast_to(np.asarray(v, float), (self.n,)) for n, v in values.items()}
-                rows = self.probabilities(jnp.asarray(np.tile(counts[:, None], self.n)), each)
-                self._check_rows(np.asarray(rows), counts)
-
-    def _check_rows(self, rows: np.ndarray, counts: np.ndarray) -> None:
-        where = f"with {dict(zip(self.states, counts.tolist(), strict=True))} neighbours"
-        bad = np.argwhere(~(rows >= -_TOLERANCE) | ~(rows <= 1 + _TOLERANCE))
-        if len(bad):
-            a, b, agent = (int(i) for i in bad[0])
-            raise ValueError(
-                f"rule: the probability of ({self.states[a]!r}, {self.states[b]!r}) must be in [0, 1], got "
-                f"{rows[a, b, agent]:g} for agent {self.agents[agent]!r} {where}"
-            )
-        total = rows.sum(axis=1)
-        bad = np.argwhere(np.abs(total - 1.0) > 1e-4)
-        if len(bad):
-            a, agent = (int(i) for i in bad[0])
-            raise ValueError(
-                f"rule: probabilities from state {self.states[a]!r} must sum to 1, got {total[a, agent]:g} for "
-                f"agent {self.agents[agent]!r} {where}"
-            )
-
-    def _probe(self) -> tuple[str, ...]:
-        """Names that the rule reads beside parameters and duration; raises for what is not a rule."""
-        record = CovariateRecord(1.0)
-        keys: list[Any] = []
-        first = {name: jnp.reshape(jnp.asarray(v), -1)[0] for name, v in self.parameters.items()}
-
-        at = ChainMap(first, record)  # type: ignore[arg-type]
-
-        def call(counts: Array) -> Any:
-            found = self.rule(StateCounts(counts, self.states), at)
-            if isinstance(found, Mapping):
-                keys.extend(found)
-                return [jnp.asarray(value) for value in found.values()]
-            keys.append(None)
-            return jnp.asarray(found)
-
-        k = self.n_states
-        shape = jax.eval_shape(call, jax.ShapeDtypeStruct((k,), jnp.result_type(float)))
-        if keys == [None]:
-            if shape.shape != (k, k):
-                raise TypeError(
-                    f"rule must return {{(from, to): probability}} or a matrix ({k}, {k}), got shape {shape.shape}"
-                )
-        else:
-            self._check_changes(keys, shape)
-        return tuple(name for name in record.read if name != "duration")
-
-    def _check_changes(self, keys: list, values: list) -> None:
-        for key, value in zip(keys, values, strict=True):
-            if not isinstance(key, tuple) or len(key) != 2:
-                raise TypeError(f"rule: changes must be pairs (from, to) of states, got {key!r}")
-            for label in key:
-                if label not in self.states:
-                    raise ValueError(f"rule: unknown state {label!r}; the states are {list(self.states)}")
-            if key[0] == key[1]:
-                raise ValueError(f"rule: {key!r} is no change; what is left is the probability to stay")
-            if value.shape != ():
-                raise TypeError(f"rule: the probability of {key!r} must be one number, got shape {value.shape}")
+        check_steps(self.probabilities, values, self.states, self.agents, float(strengths.max(initial=0.0)))
 
 
 def _parameter(name: str, value: Any, n: int) -> Any:

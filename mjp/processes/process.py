@@ -42,7 +42,6 @@ class Process(eqx.Module):
     def check_exact(self, name: str, values: Any) -> None:
         """Raise ValueError for values, seen without error, that cannot be states; NaN is missing."""
 
-
     def rows(self, values: Any) -> Any:
         """Labels observed along a chain, one row per time, as an array where rows may be missing."""
         return values

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mjp.numpyro_bridge import has_jump_path
+from mjp.numpyro_bridge import has_sampled_path
 from mjp.report.parts import Missing, Paragraph, Part, Table, listed
 from mjp.report.vectors import is_guided
 
@@ -76,7 +76,7 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
         )
     graph = fit.graphs.get(name)
     if graph is not None and graph.kind == "chain" and not graph.batch_shape:
-        if is_guided(fit, name) or has_jump_path(graph):
+        if is_guided(fit, name) or has_sampled_path(graph):
             text = (
                 "The terms are densities of the observations given the path, which is sampled. Leaving one "
                 "out leaves its neighbours to tell the path there: the number is about filling gaps in this "

@@ -82,7 +82,7 @@ class IndividualForwardBackward(MCMCKernel):
         z = {}
         for name, graph in self._graphs(model_args, model_kwargs).items():
             draw_key, possible_key, key = jax.random.split(key, 3)
-            guided = condition_particles(graph)
+            guided = condition_particles(graph, iterations=1)
             model = guided.model
             uniforms = jax.random.uniform(draw_key, model.shape, jnp.result_type(float))
             path, _ = guided_path(model, guided.guide, uniforms)
@@ -109,9 +109,7 @@ class IndividualForwardBackward(MCMCKernel):
                 path = sweep(model, order, own, path)
             z[site] = path.astype(state.z[site].dtype)
             moved.append(jnp.mean((z[site] != state.z[site]).astype(state.moved.dtype)))
-        return state._replace(
-            i=state.i + 1, z=z, moved=jnp.mean(jnp.stack(moved)), rng_key=following
-        )
+        return state._replace(i=state.i + 1, z=z, moved=jnp.mean(jnp.stack(moved)), rng_key=following)
 
     def _graphs(self, args: tuple, kwargs: dict | None) -> dict[str, Any]:
         with recording() as graphs:
