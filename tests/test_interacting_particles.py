@@ -362,9 +362,9 @@ def two_processes():
             "agent 2: unknown state 'Q'",
         ),
         (
-            lambda: chain_of().observe_each(mjp.Exactly(), [["S", "I"]] * 3),
+            lambda: mjp.condition(chain_of().observe_each(mjp.Exactly(), [["S", "I"]] * 3)),
             ValueError,
-            r"values must have one entry per time",
+            r"expected one per agent, \(3,\), got shape \(2,\)",
         ),
         (
             lambda: mjp.condition(chain_of().observe_each(mjp.Misclassified(np.eye(2)), [["S"] * 3] * 3)),

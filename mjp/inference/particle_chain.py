@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -238,11 +237,8 @@ def _first(graph: Graph, process: InteractingParticles, order: ChainOrder) -> tu
                 by_root[node] = log_or_never(shares)
                 known = False
                 continue
-            states: Any = roots.initial[i]
-            if not (isinstance(states, jax.Array) and states.dtype.kind == "i"):
-                states = process.known_state("initial", states)
-            same = states == jnp.arange(k)[:, None]
-            by_root[node] = jnp.where(same, 0.0, -jnp.inf)
+            states = process.encode(process.known_state("initial", roots.initial[i]))
+            by_root[node] = jnp.where(states == np.arange(k)[:, None], 0.0, -jnp.inf)
     first = jnp.concatenate([by_root[node] for node in heads], axis=1)
     return first.astype(jnp.result_type(float)), known
 

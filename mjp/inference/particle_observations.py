@@ -201,9 +201,12 @@ def _labelled(
     bad = np.argwhere((codes < 0) & ~missing)
     if len(bad):
         row, agent = (int(i) for i in bad[0])
+        label = (
+            values[row, agent].item() if isinstance(values[row, agent], np.generic) else values[row, agent]
+        )
         raise ValueError(
             f"{graph.describe_node(int(observed.nodes[row]))}, agent {process.agents[agent]!r}: unknown "
-            f"state {values[row, agent]!r}; known are {list(outcomes)}"
+            f"state {label!r}; known are {list(outcomes)}"
         )
     return log_table, np.where(missing, len(outcomes), codes)
 

@@ -223,8 +223,8 @@ class InteractingParticles(Process):
             rows[a][a] = 1.0 - sum((rows[a][b] for b in range(k) if b != a), zero)
         return tuple(tuple(row) for row in rows)
 
-    def known_state(self, name: str, value: Any) -> Array:
-        """Positions (n,) of the agents' states.
+    def known_state(self, name: str, value: Any) -> np.ndarray:
+        """Labels (n,) of the agents' states.
 
         Raises:
             ValueError: not one label per agent, or one that is not a state.
@@ -237,14 +237,14 @@ class InteractingParticles(Process):
                 raise ValueError(f"{name}: {what}")
             value = [value[agent] for agent in self.agents]
         labels = self._row(name, value)
-        codes = self.encode(labels)
-        bad = np.flatnonzero(codes < 0)
+        bad = np.flatnonzero(self.encode(labels) < 0)
         if len(bad):
+            label = labels[bad[0]].item() if isinstance(labels[bad[0]], np.generic) else labels[bad[0]]
             raise ValueError(
-                f"{name}: agent {self.agents[bad[0]]!r} has the unknown state {labels[bad[0]]!r}; the states "
-                f"are {list(self.states)}"
+                f"{name}: agent {self.agents[bad[0]]!r} has the unknown state {label!r}; the states are "
+                f"{list(self.states)}"
             )
-        return jnp.asarray(codes)
+        return labels
 
     def encode(self, labels: Any) -> np.ndarray:
         """Positions of labels, of any shape; -1 for what is not one."""
