@@ -62,7 +62,7 @@ def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:
 
     def declare() -> None:
         for graph, options in recorded_options(model, args, kwargs, {}).values():
-            fixed = is_exact_family(graph) or "auxiliary" in options
+            fixed = is_exact_family(graph) or has_agent_path(graph) or "auxiliary" in options
             found.append(has_jump_path(graph) or not fixed)
 
     jax.eval_shape(declare)  # the kinds of the processes are known without any value
