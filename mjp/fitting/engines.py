@@ -10,6 +10,7 @@ from numpyro.infer.mcmc import MCMCKernel
 
 from mjp.inference.agent_path_law import AgentPathLaw
 from mjp.inference.kernels import IndividualForwardBackward, ParticleGibbs, ParticleMarginal
+from mjp.inference.kernels.agent_gibbs import AgentGibbs
 from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, latent_sites
 
 _DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
@@ -72,7 +73,7 @@ def _agents(
         blocks: list[Any] = [(IndividualForwardBackward(model), agents)]
         blocks += [(ParticleGibbs(model), counts)] if counts else []
         blocks += [(NUTS(model, dense_mass=size <= _DENSE_UP_TO), None)] if parameters else []
-        return Gibbs(blocks)
+        return AgentGibbs(blocks)
 
     return ", ".join(names), make
 
