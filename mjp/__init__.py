@@ -10,6 +10,7 @@ from mjp.inference import identifiability as identifiability
 from mjp.inference import simulate as simulate
 from mjp.inference import smc as smc
 from mjp.numpyro_bridge import sample as sample
+from mjp.observations import EachAgent as EachAgent
 from mjp.observations import Exactly as Exactly
 from mjp.observations import LinearGaussianObservation as LinearGaussianObservation
 from mjp.observations import Misclassified as Misclassified
@@ -17,6 +18,7 @@ from mjp.panels import Panel as Panel
 from mjp.processes import CountingProcess as CountingProcess
 from mjp.processes import Diffusion as Diffusion
 from mjp.processes import GammaProcess as GammaProcess
+from mjp.processes import InteractingParticles as InteractingParticles
 from mjp.processes import JumpDiffusion as JumpDiffusion
 from mjp.processes import LinearDiffusion as LinearDiffusion
 from mjp.processes import LinearGaussian as LinearGaussian

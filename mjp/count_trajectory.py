@@ -42,7 +42,7 @@ class CountPath(eqx.Module):
         time = jnp.asarray(time)
         if time.ndim > 1:
             raise ValueError(f"times must be one-dimensional, got shape {time.shape}")
-        values = _read(self.times, self.values, jnp.atleast_1d(time))
+        values = values_at(self.times, self.values, jnp.atleast_1d(time))
         return values if time.ndim else values[..., 0, :]
 
     @property
@@ -225,7 +225,7 @@ class CountTrajectory(Trajectory):
 
 
 @jax.jit
-def _read(times: Array, values: Array, grid: Array) -> Array:
+def values_at(times: Array, values: Array, grid: Array) -> Array:
     """Values (..., n, d) at the last of sorted times (..., n) at or before each grid time (m,)."""
     find = lambda row: jnp.maximum(jnp.searchsorted(row, grid, side="right") - 1, 0)
     last = jax.vmap(find)(times.reshape(-1, times.shape[-1]))

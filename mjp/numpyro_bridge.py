@@ -17,9 +17,10 @@ from numpyro.primitives import _PYRO_STACK, plate
 from mjp._checks import is_concrete
 from mjp.graph import Graph
 from mjp.inference import cheapest_options, condition, is_exact_family
+from mjp.inference.agent_path_law import AgentPathLaw, AgentPathLikelihood
 from mjp.inference.condition import Guided
 from mjp.inference.path_law import PathLaw, PathLikelihood
-from mjp.processes import ReactionNetwork
+from mjp.processes import InteractingParticles, ReactionNetwork
 from mjp.trajectory import Trajectory
 
 INNOVATIONS, PATH, ROOTS = "/innovations", "/path", "/roots"
@@ -70,6 +71,9 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     latent site `name + "/innovations"`; the factor is the evidence of the guide times the weight of the
     path, one entry per member of the graph's batch.
 
+    The path of interacting particles, which is discrete, is the latent site `name + "/path"`, see
+    `mjp.inference.AgentPathLaw`, for `mjp.inference.IndividualForwardBackward`.
+
     The path of a graph of reaction networks, which no gradient reaches, is the latent site `name + "/path"`
     with the law of the network, see `mjp.inference.PathLaw`; the factor has one entry per node, the
     log-likelihood of its observations given the path. It is a site for `mjp.inference.ParticleGibbs`, while
@@ -99,6 +103,8 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
         return MarginalPath(name)
     if has_jump_path(graph):
         return _jump_path(name, graph, options)
+    if has_agent_path(graph):
+        return _agent_path(name, graph, options)
     if not is_exact_family(graph):
         return _guided(name, graph, options)
     if _STRUCTURE_ONLY:
@@ -191,6 +197,40 @@ def _jump_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory |
         return MarginalPath(name)
     trajectory = law.trajectory(value)
     likelihood = PathLikelihood(law)
+    _collect(name, graph, likelihood, trajectory)
+    _jump_factor(name, likelihood.log_likelihoods(trajectory))
+    if _seeded():
+        numpyro.deterministic(name, trajectory.values)
+    return trajectory
+
+
+def has_agent_path(graph: Graph) -> bool:
+    """Whether the path of a graph is that of interacting particles, a discrete latent site."""
+    return any(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
+
+
+def has_sampled_path(graph: Graph) -> bool:
+    """Whether the path of a graph is a latent site of its own, given which the data are independent."""
+    return has_jump_path(graph) or has_agent_path(graph)
+
+
+def _agent_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | MarginalPath:
+    """A path of interacting particles as a latent site of its own."""
+    if options:
+        raise ValueError(f"{name}: a path of interacting particles is drawn without {sorted(options)}")
+    if _plate_sizes():
+        raise ValueError(
+            f"{name}: interacting particles inside of the plates {_plate_sizes()}; declare all series in one "
+            "graph (series= of mjp.chain), outside of plates"
+        )
+    law = AgentPathLaw(graph)
+    if _STRUCTURE_ONLY or _initialising():
+        _at_start(name + PATH, law, law.start)
+        _jump_factor(name, jnp.zeros(graph.n_nodes))
+        return MarginalPath(name)
+    value: Any = numpyro.sample(name + PATH, law)
+    trajectory = law.trajectory(value)
+    likelihood = AgentPathLikelihood(law)
     _collect(name, graph, likelihood, trajectory)
     _jump_factor(name, likelihood.log_likelihoods(trajectory))
     if _seeded():

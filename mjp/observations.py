@@ -18,7 +18,9 @@ from mjp._checks import (
     is_concrete,
 )
 
-type Likelihood = Exactly | Misclassified | LinearGaussianObservation | Callable[[Any], Distribution]
+type Likelihood = (
+    Exactly | Misclassified | EachAgent | LinearGaussianObservation | Callable[[Any], Distribution]
+)
 
 
 class Exactly:
@@ -121,6 +123,36 @@ class Misclassified:
 
     def __repr__(self) -> str:
         return f"Misclassified({self.matrix.shape[0]} states, entry={list(self.entry)})"
+
+
+class EachAgent:
+    """Every agent of `mjp.InteractingParticles` is seen on its own, by the same law of its state.
+
+    A value is (n,), one number per agent in the order of the network's nodes; NaN is missing.
+
+    Args:
+        likelihood: function from the position of an agent's state among the states to a Distribution of
+            one number.
+
+    Raises:
+        TypeError: not a function, or one that returns no Distribution of one number.
+    """
+
+    def __init__(self, likelihood: Callable[[Any], Distribution]):
+        if not callable(likelihood) or isinstance(likelihood, Distribution | type):
+            raise TypeError(
+                "likelihood must be a function from an agent's state to a Distribution, got "
+                f"{type(likelihood).__name__}"
+            )
+        law = likelihood(np.zeros((), np.int32))
+        if not isinstance(law, Distribution):
+            raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
+        if law.shape() != ():
+            raise TypeError(f"likelihood must return a law of one number, got one of shape {law.shape()}")
+        self.likelihood, self.discrete = likelihood, bool(law.is_discrete)
+
+    def __repr__(self) -> str:
+        return "EachAgent(...)"
 
 
 def _as_states(name: str, value: Any) -> tuple:

@@ -12,7 +12,15 @@ from numpyro.distributions import Distribution
 from mjp._checks import as_array, check_count, check_finite, check_mapping, check_times, is_concrete
 from mjp.graph import Edges, Graph, Observations, Roots, check_likelihood, objects
 from mjp.newick import parse_newick, tree_arrays
-from mjp.observations import Exactly, Likelihood, LinearGaussianObservation, Misclassified, is_missing, law_of
+from mjp.observations import (
+    EachAgent,
+    Exactly,
+    Likelihood,
+    LinearGaussianObservation,
+    Misclassified,
+    is_missing,
+    law_of,
+)
 from mjp.panels import Panel
 from mjp.processes import MarkovChain, MarkovJump, Process
 
@@ -94,7 +102,8 @@ class Chain(Graph):
         """Attach one observation per time.
 
         Args:
-            likelihood: `mjp.Exactly`, `mjp.Misclassified`, or a function from the state to a Distribution.
+            likelihood: `mjp.Exactly`, `mjp.Misclassified`, `mjp.EachAgent`, or a function from the state to a
+                Distribution.
             values: (T, ...) with the likelihood's event shape at the end, or (n, T, ...) for n independent
                 chains; NaN, or None for a label, is missing; None for no values at all (to be simulated).
 
@@ -109,7 +118,9 @@ class Chain(Graph):
             return self
         array: Any = values
         if is_concrete(values):
-            array = np.asarray(values) if not _has_labels(values) else objects(values)
+            if isinstance(likelihood, Exactly | Misclassified | EachAgent):
+                array = self._process.rows(values)
+            array = np.asarray(array) if not _has_labels(array) else objects(array)
         t = self.n_times
         event_shape = _event_shape(likelihood, self._process)
         event, shape = len(event_shape), tuple(array.shape)
@@ -142,7 +153,7 @@ class Chain(Graph):
 
 def _has_labels(values: Any) -> bool:
     if isinstance(values, np.ndarray):
-        return values.dtype == object
+        return values.dtype == object and values.ndim == 1
     return isinstance(values, list | tuple) and any(
         v is None or isinstance(v, str | set | frozenset) for v in values
     )
@@ -152,8 +163,10 @@ def _event_shape(likelihood: Likelihood, process: Process) -> tuple[int, ...]:
     """Shape of one observed value."""
     if isinstance(likelihood, Exactly):
         return tuple(process.state.shape)
-    if isinstance(likelihood, Misclassified):
-        return ()
+    if isinstance(likelihood, EachAgent) and not process.labels_shape:
+        raise TypeError(f"likelihood: mjp.EachAgent is for agents, which {type(process).__name__} has not")
+    if isinstance(likelihood, Misclassified | EachAgent):
+        return process.labels_shape
     if isinstance(likelihood, LinearGaussianObservation):
         return (likelihood.matrix.shape[-2],)
     return law_of(likelihood, process.state, process.view).shape()

@@ -26,6 +26,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.state_trajectory",
             "mjp.vector_trajectory",
             "mjp.count_trajectory",
+            "mjp.agent_trajectory",
             "mjp.observations",
             "mjp.panels",
             "mjp.newick",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from numpyro.distributions import biject_to
 
 from mjp.inference import condition, is_exact_family
-from mjp.numpyro_bridge import HIDDEN, defaults, has_jump_path, recorded_options, structure
+from mjp.numpyro_bridge import HIDDEN, defaults, has_agent_path, has_jump_path, recorded_options, structure
 
 _PRIOR_DRAWS = 15
 _ROOM = 2
@@ -49,7 +49,7 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
             if jumps.anchors is not None and "auxiliary" not in options:
                 found[name]["auxiliary"] = jumps.anchors
             continue
-        if is_exact_family(graph) or "auxiliary" in options:
+        if has_agent_path(graph) or is_exact_family(graph) or "auxiliary" in options:
             continue
         guided: Any = condition(graph, **options)
         if not guided.exact:
@@ -62,7 +62,7 @@ def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:
 
     def declare() -> None:
         for graph, options in recorded_options(model, args, kwargs, {}).values():
-            fixed = is_exact_family(graph) or "auxiliary" in options
+            fixed = is_exact_family(graph) or has_agent_path(graph) or "auxiliary" in options
             found.append(has_jump_path(graph) or not fixed)
 
     jax.eval_shape(declare)  # the kinds of the processes are known without any value

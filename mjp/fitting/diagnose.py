@@ -7,13 +7,14 @@ import jax
 import numpy as np
 
 from mjp.inference import condition, is_exact_family
-from mjp.numpyro_bridge import graphs_of, latent_sites, pointwise_log_likelihood, structure
+from mjp.numpyro_bridge import graphs_of, has_agent_path, latent_sites, pointwise_log_likelihood, structure
 
 
 def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) -> None:
     """Raise ValueError that says why a chain found no starting point of positive density."""
-    potential = getattr(state, "potential_energy", None)
-    if potential is None or np.isfinite(potential):
+    blocks = [state, *getattr(state, "block_states", ())]
+    potentials = [block.potential_energy for block in blocks if hasattr(block, "potential_energy")]
+    if np.all(np.isfinite(potentials)):
         return
     sites = list(latent_sites(model, args, kwargs))
 
@@ -24,6 +25,12 @@ def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) ->
     keys = jax.random.split(jax.random.key(1), 8)
     at_first = _prior_draw(model, args, kwargs, keys[0], sites)
     for name, graph in graphs_of(model, args, kwargs, at_first).items():
+        if has_agent_path(graph):
+            raise ValueError(
+                f"{name}: no path of positive probability was found to start from. If the rules leave some "
+                "changes no chance, check that the data are possible; a small chance of every change, such "
+                "as the rate `external` of infections from outside, also helps"
+            )
         if not is_exact_family(graph):
             guided = condition(graph)
             trouble = guided.trouble(guided.sample(keys[0])[0])

@@ -8,7 +8,9 @@ import numpy as np
 from numpyro.infer import NUTS, Gibbs
 from numpyro.infer.mcmc import MCMCKernel
 
-from mjp.inference.kernels import ParticleGibbs, ParticleMarginal
+from mjp.inference.agent_path_law import AgentPathLaw
+from mjp.inference.kernels import IndividualForwardBackward, ParticleGibbs, ParticleMarginal
+from mjp.inference.kernels.agent_gibbs import AgentGibbs
 from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, latent_sites
 
 _DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
@@ -41,8 +43,11 @@ def choose_engine(
         )
     parameters = [name for name in sites if not name.endswith(HIDDEN)]
     if engine == "nuts" and paths:
-        raise ValueError(f"engine: NUTS cannot sample the jump path {paths[0]!r}; use 'auto'")
+        raise ValueError(f"engine: NUTS cannot sample the path {paths[0]!r}, which jumps; use 'auto'")
+    agents = [name for name in paths if isinstance(sites[name]["fn"], AgentPathLaw)]
     size = sum(int(np.size(sites[name]["value"])) for name in parameters)
+    if agents:
+        return _agents(model, agents, [n for n in paths if n not in agents], bool(parameters), size)
     if paths:
         if not parameters:
             return "particle Gibbs", lambda: Gibbs([(ParticleGibbs(model), paths)])
@@ -55,6 +60,22 @@ def choose_engine(
     # given a good guide, innovations are nearly standard normal and independent of the parameters
     blocks: Any = [tuple(parameters)] if parameters and size <= _DENSE_UP_TO else False
     return "NUTS on parameters and innovations", lambda: NUTS(model, dense_mass=blocks)
+
+
+def _agents(
+    model: Callable, agents: list[str], counts: list[str], parameters: bool, size: int
+) -> tuple[str, Callable[[], MCMCKernel]]:
+    """Gibbs over paths of interacting particles, those of reaction networks, and parameters."""
+    names = ["forward-backward by agent", *(["particle Gibbs"] if counts else [])]
+    names += ["NUTS given paths"] if parameters else []
+
+    def make() -> MCMCKernel:
+        blocks: list[Any] = [(IndividualForwardBackward(model), agents)]
+        blocks += [(ParticleGibbs(model), counts)] if counts else []
+        blocks += [(NUTS(model, dense_mass=size <= _DENSE_UP_TO), None)] if parameters else []
+        return AgentGibbs(blocks)
+
+    return ", ".join(names), make
 
 
 def _fresh(kernel: MCMCKernel) -> MCMCKernel:

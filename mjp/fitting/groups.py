@@ -117,9 +117,16 @@ def observed_codes(observed: Any, states: tuple) -> np.ndarray:
     return np.asarray(codes)
 
 
-def observed_numbers(observed: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Observed values (n, ...) of vector states as floats, NaN where missing."""
-    values = observed.values
+def observed_numbers(observed: Any, shape: tuple[int, ...], states: tuple = ()) -> np.ndarray:
+    """Observed values (n, ...) of vector states as floats, NaN where missing; labels as their positions."""
+    values, likelihood = observed.values, observed.likelihood
+    if states and isinstance(likelihood, Exactly | Misclassified):
+        labels = getattr(likelihood, "labels", None) or states
+        numbers = np.full(shape, np.nan)
+        if np.shape(values) == shape:
+            for position, label in enumerate(labels):
+                numbers[np.asarray(values == label, bool)] = position
+        return numbers
     if isinstance(values, np.ndarray) and values.dtype == object:
         missing = np.full(shape[1:], np.nan)
         values = [missing if is_missing(v) else np.reshape(v, shape[1:]) for v in values]

@@ -172,7 +172,7 @@ class Fit:
                 dims=["chain", "draw", f"{label}_observation", *event],
                 coords=which,
             )
-            data = groups.observed_numbers(batch, values.shape[1:])
+            data = groups.observed_numbers(batch, values.shape[1:], self._labels(name))
             observed[label] = xarray.DataArray(data, dims=[dim, *event], coords=seen)
 
     def paths(self, name: str, times: Any = None, draws: int = _PATH_DRAWS) -> "xarray.DataArray":
@@ -185,7 +185,7 @@ class Fit:
         Returns:
             positions of states with dims (chain, draw, subject or series, time) or (chain, draw, node);
             -1 before a component begins and after it ends. `attrs["states"]` holds the labels. Vector
-            states have a last dim `coordinate`.
+            states have a last dim `coordinate`, which for interacting particles are the agents.
         """
         grid = None if times is None else np.atleast_1d(np.asarray(times, dtype=float))
         if name not in self.graphs:
@@ -290,6 +290,10 @@ class Fit:
         process: Any = self.graphs[name].edges[0].process
         return process.states
 
+    def _labels(self, name: str) -> tuple:
+        """Labels of the states of single coordinates, where they have some."""
+        return getattr(self.graphs[name].edges[0].process, "states", ())
+
     def _grid(self, graph: Graph) -> np.ndarray | None:
         if graph.kind not in ("chain", "panel"):
             return None
@@ -311,7 +315,9 @@ class Fit:
     def _coordinates(self, name: str, dim: int) -> list:
         """Labels of the coordinates of a vector state: `coords[name + "_coordinate"]`, or species."""
         process: Any = self.graphs[name].edges[0].process
-        labels = list(self.coords.get(f"{name}_coordinate", getattr(process, "species", ())))
+        known = getattr(process, "species", getattr(process, "agents", ()))
+        labels = list(self.coords.get(f"{name}_coordinate", known))
+        labels = [label if isinstance(label, str | int | float) else str(label) for label in labels]
         return labels if len(labels) == dim else list(range(dim))
 
     def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:

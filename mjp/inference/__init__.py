@@ -4,6 +4,7 @@ from mjp.inference import count_engine as count_engine
 from mjp.inference import finite_state_engine as finite_state_engine
 from mjp.inference import gamma_engine as gamma_engine
 from mjp.inference import gaussian_engine as gaussian_engine
+from mjp.inference import particle_engine as particle_engine
 from mjp.inference import rules as rules
 from mjp.inference import sparse_engine as sparse_engine
 from mjp.inference.condition import Guided as Guided
@@ -22,7 +23,13 @@ from mjp.inference.simulate import simulate as simulate
 
 def __getattr__(name: str) -> object:
     """The kernels, which stand above this package and are imported when they are asked for."""
-    if name not in ("CrankNicolson", "InfiniteHMC", "ParticleGibbs", "ParticleMarginal"):
+    if name not in (
+        "CrankNicolson",
+        "IndividualForwardBackward",
+        "InfiniteHMC",
+        "ParticleGibbs",
+        "ParticleMarginal",
+    ):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mjp.inference import kernels
 

@@ -73,6 +73,11 @@ def condition(graph: Graph, **options: Any) -> Guided:
             - `max_events`: room for events on an edge; by default found from guided draws, and 256 inside
               a compiled function. Paths that need more have weight zero and are counted in `overflow`.
 
+            For interacting particles, `auxiliary`: "mean field" (default: every agent alone, its neighbours
+            at their probabilities, which the observations correct `iterations` times), "projected" (with
+            what a step says of each neighbour alone, in addition), or states of all agents at all steps, a
+            trajectory or positions (F + 1, n), at which neighbours are frozen.
+
     Raises:
         ValueError: a graph without edges or roots, or data that are impossible under the model, when its
             parameters are known.

@@ -1,5 +1,6 @@
 """Observations of counts: their exact likelihoods, and what a Gaussian guide takes them for."""
 
+from contextlib import suppress
 from typing import Any
 
 import equinox as eqx
@@ -63,13 +64,21 @@ class ObservedCounts(eqx.Module):
             white = jax.scipy.linalg.solve_triangular(lower, residual, lower=True)
             constant = 0.5 * jnp.sum(seen) * jnp.log(2 * jnp.pi) + jnp.sum(jnp.log(jnp.diagonal(lower)))
             return -0.5 * white @ white - constant
-        law: Any = self.likelihood(self.process.view(x))
-        while isinstance(law, dist.Independent):
-            law = law.base_dist
-        whole = seen if not law.event_shape else jnp.all(seen, axis=tuple(range(-len(law.event_shape), 0)))
-        number = value.astype(int) if law.is_discrete else value
-        density = law.log_prob(jnp.where(seen, number, _inside(law, number)))
-        return jnp.sum(jnp.where(whole, density, 0.0))
+        return log_density_where_seen(self.likelihood(self.process.view(x)), value)
+
+
+def log_density_where_seen(law: Any, value: Array) -> Array:
+    """Log-density of a value, of which NaN entries are missing and independent of the others."""
+    seen = ~jnp.isnan(value)
+    while isinstance(law, dist.Independent):
+        law = law.base_dist
+    whole = seen if not law.event_shape else jnp.all(seen, axis=tuple(range(-len(law.event_shape), 0)))
+    number = value.astype(int) if law.is_discrete else value
+    number = jnp.where(seen, number, _inside(law, number))
+    density = law.log_prob(number)
+    with suppress(TypeError, NotImplementedError):  # of a law that does not say
+        density = jnp.where(law.support(number), density, -jnp.inf)
+    return jnp.sum(jnp.where(whole, density, 0.0))
 
 
 class Positions:

@@ -6,7 +6,7 @@ from jax import Array
 
 from mjp.graph import Graph, Observations
 from mjp.inference.path_sweeps import draw
-from mjp.observations import Exactly, Misclassified
+from mjp.observations import EachAgent, Exactly, Misclassified
 
 
 def observations_of(graph: Graph, states: Array, key: Array) -> tuple[Array, ...]:
@@ -25,6 +25,11 @@ def _observe(graph: Graph, observed: Observations, states: Array, key: Array) ->
     if isinstance(likelihood, Misclassified):
         uniform = jax.random.uniform(key, states.shape, likelihood.matrix.dtype)
         return draw(likelihood.matrix[states], uniform)
+    if isinstance(likelihood, EachAgent):
+        shape = states.shape
+        keys = jax.random.split(key, states.size)
+        one = lambda state, k: jnp.asarray(likelihood.likelihood(state).sample(k))
+        return jax.vmap(one)(states.reshape(-1), keys).reshape(shape)
     keys = jax.random.split(key, states.shape[0])
     view = graph.edges[0].process.view
     return jax.vmap(lambda state, k: jnp.asarray(likelihood(view(state)).sample(k)))(states, keys)

@@ -19,6 +19,11 @@ class Process(eqx.Module):
         """Shape and type of a state, as likelihoods see it."""
         return jax.ShapeDtypeStruct((), jnp.int32)
 
+    @property
+    def labels_shape(self) -> tuple[int, ...]:
+        """Shape of the labels in one state: (n,) for n agents."""
+        return ()
+
     def view(self, state: jax.Array) -> Any:
         """A state in the form that likelihoods see."""
         return state
@@ -36,6 +41,10 @@ class Process(eqx.Module):
 
     def check_exact(self, name: str, values: Any) -> None:
         """Raise ValueError for values, seen without error, that cannot be states; NaN is missing."""
+
+    def rows(self, values: Any) -> Any:
+        """Labels observed along a chain, one row per time, as an array where rows may be missing."""
+        return values
 
 
 class CovariateRecord(Mapping):

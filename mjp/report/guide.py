@@ -8,7 +8,7 @@ import numpy as np
 
 from mjp.drawing import PALETTE
 from mjp.inference.evidence import Evidence, estimate
-from mjp.numpyro_bridge import conditioned_graphs, has_jump_path
+from mjp.numpyro_bridge import conditioned_graphs, has_agent_path, has_jump_path
 from mjp.on_grid import node_times
 from mjp.report.parts import Missing, Paragraph, Part, Table, new_figure, percent, picture
 from mjp.report.paths import flat, heading
@@ -25,9 +25,11 @@ _GOOD, _FAIR = 0.3, 0.03  # effective shares of guided draws
 def section(fit: "Fit") -> list[Part]:
     guided = [name for name in fit.graphs if is_guided(fit, name)]
     if not guided:
-        jumps = any(has_jump_path(graph) for graph in fit.graphs.values())
         others = "all its paths are conditioned exactly"
-        others = "its jump paths are sampled with particles, see there" if jumps else others
+        if any(has_agent_path(graph) for graph in fit.graphs.values()):
+            others = "paths of its agents are sampled one by one"
+        if any(has_jump_path(graph) for graph in fit.graphs.values()):
+            others = "its jump paths are sampled with particles, see there"
         raise Missing(f"the model has no path that is made of innovations; {others}")
     parts: list[Part] = []
     for name in guided:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mjp.numpyro_bridge import has_jump_path
+from mjp.numpyro_bridge import has_agent_path, has_jump_path
 from mjp.report.parts import Missing, Paragraph, Part, Table, listed
 from mjp.report.vectors import is_guided
 
@@ -32,6 +32,13 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
     import arviz
     from arviz_base import from_dict
 
+    graph = fit.graphs.get(name)
+    if graph is not None and has_agent_path(graph):
+        text = (
+            f"{name}: given the path of its agents, which is sampled, an observation has one of a few "
+            "densities, so that importance weights cannot leave it out."
+        )
+        return [Paragraph(text, "note")]
     what, labels = _members(fit, name, terms)
     values = np.asarray(terms).reshape(*terms.shape[:2], -1)
     # what was not observed has the same term in every draw, and cannot be left out
@@ -74,7 +81,6 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
         parts.append(
             Paragraph(f"{(~told).sum()} {what} about which the data say nothing are left out.", "note")
         )
-    graph = fit.graphs.get(name)
     if graph is not None and graph.kind == "chain" and not graph.batch_shape:
         if is_guided(fit, name) or has_jump_path(graph):
             text = (

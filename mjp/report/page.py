@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mjp.report import (
+    agents,
     chains,
     fitted,
     guide,
@@ -41,6 +42,7 @@ _SECTIONS: tuple[tuple[str, str, Maker], ...] = (
     ("series", "States along the series", chains.section),
     ("paths", "Paths along the series", vector_series.section),
     ("phase", "Phase plane", phase_plane.section),
+    ("agents", "Agents", agents.section),
     ("traits", "Traits on the tree", traits.section),
     ("guide", "Quality of the guide", guide.section),
     ("particles", "Particles", particles.section),

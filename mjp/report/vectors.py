@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjp.graph import Graph
-from mjp.numpyro_bridge import INNOVATIONS, has_jump_path
+from mjp.numpyro_bridge import INNOVATIONS, has_agent_path, has_jump_path, has_sampled_path
 from mjp.observations import Exactly, LinearGaussianObservation
 from mjp.processes import Diffusion, LinearDiffusion, LinearGaussian, ReactionNetwork, StateSpace
 
@@ -26,6 +26,10 @@ def process_in_words(graph: Graph) -> str:
     if has_jump_path(graph):
         networks: Any = graph.edges[0].process
         return f"ReactionNetwork of {', '.join(networks.species)} ({'; '.join(networks.reactions)})"
+    if has_agent_path(graph):
+        agents: Any = graph.edges[0].process
+        contacts = len(agents.contacts.sources)
+        return f"{type(agents).__name__}: {agents.n} agents with {contacts} directed contacts"
     names = list(dict.fromkeys(type(edges.process).__name__ for edges in graph.edges))
     process: Any = graph.edges[0].process
     unit = "coordinate" if process.dim == 1 else "coordinates"
@@ -35,10 +39,8 @@ def process_in_words(graph: Graph) -> str:
 def vector_rows(fit: "Fit", name: str, graph: Graph) -> list[list[str]]:
     """How the process moves, and how it is conditioned."""
     moves = list(dict.fromkeys(_steps(edges) for edges in graph.edges))
-    if has_jump_path(graph):
-        how = (
-            "sampled: whole jump paths are drawn beside the parameters, given which the data are independent"
-        )
+    if has_sampled_path(graph):
+        how = "sampled: whole paths are drawn beside the parameters, given which the data are independent"
     elif is_guided(fit, name):
         how = (
             "guided: paths follow from innovations that are sampled with the parameters, and their weights "

@@ -1,6 +1,9 @@
 """Kernels on innovations: blocks of `numpyro.infer.Gibbs`, and kernels of `numpyro.infer.MCMC`."""
 
 from mjp.inference.kernels.crank_nicolson import CrankNicolson as CrankNicolson
+from mjp.inference.kernels.individual_forward_backward import (
+    IndividualForwardBackward as IndividualForwardBackward,
+)
 from mjp.inference.kernels.infinite_hmc import InfiniteHMC as InfiniteHMC
 from mjp.inference.kernels.particle_gibbs import ParticleGibbs as ParticleGibbs
 from mjp.inference.kernels.particle_marginal import ParticleMarginal as ParticleMarginal

@@ -4,6 +4,7 @@ from mjp.inference.rules import chemical_langevin as chemical_langevin
 from mjp.inference.rules import counting_process as counting_process
 from mjp.inference.rules import gamma_process as gamma_process
 from mjp.inference.rules import gaussian as gaussian
+from mjp.inference.rules import interacting_particles as interacting_particles
 from mjp.inference.rules import jump_diffusion as jump_diffusion
 from mjp.inference.rules import markov_chain as markov_chain
 from mjp.inference.rules import markov_jump as markov_jump

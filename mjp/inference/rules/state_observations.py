@@ -164,7 +164,7 @@ class StateEvidence:
             values = jnp.where(gone.reshape(-1, *[1] * (values.ndim - 1)), 0.0, values)
         if law.is_discrete:
             values = values.astype(int)
-        log_values = _by_state(lambda state: _log_density(likelihood(state), values), self.process.n_states).T
+        log_values = by_state(lambda state: log_density(likelihood(state), values), self.process.n_states).T
         if gone is not None:
             log_values = jnp.where(gone[:, None], 0.0, log_values)
         table = Categorical.from_log(log_values)
@@ -239,7 +239,7 @@ class StateEvidence:
         return self.graph.describe_node(node)
 
 
-def _by_state(function: Callable[[Any], Array], n_states: int) -> Array:
+def by_state(function: Callable[[Any], Array], n_states: int) -> Array:
     """Values of a function at every state, stacked."""
     try:
         return jax.vmap(function)(jnp.arange(n_states))
@@ -265,7 +265,7 @@ def _outside(likelihood: Callable[[Any], Distribution], values: np.ndarray, n_st
     return outside
 
 
-def _log_density(law: Any, values: Array) -> Array:
+def log_density(law: Any, values: Array) -> Array:
     """Log-density of each of the values (n, ...), -inf outside the support, which may depend on the state.
 
     Entries of a value are independent if the law is univariate.

@@ -1,0 +1,128 @@
+"""Paths of interacting particles given parameters and data, agent by agent."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from numpyro.infer.mcmc import MCMCKernel
+
+from mjp._checks import check_count
+from mjp.inference.individual_forward_backward import colours_of, possible_path, sweep
+from mjp.inference.kernels.keys import check_one_key
+from mjp.inference.particle_chain import evaluate
+from mjp.inference.particle_engine import condition_particles, guided_path
+from mjp.numpyro_bridge import PATH, has_agent_path, recording
+
+
+class IndividualForwardBackwardState(NamedTuple):
+    """State of `IndividualForwardBackward`.
+
+    Attributes:
+        z: value of every site of paths.
+        moved: share of the agents' states, over all steps, that the last draw changed.
+    """
+
+    i: Array
+    z: dict[str, Array]
+    moved: Array
+    rng_key: Array
+
+
+class IndividualForwardBackward(MCMCKernel):
+    """Updates the paths `…/path` of interacting particles, given all other sites.
+
+    Agents get new paths one after the other, each from its law given the paths of the others and the data,
+    which is that of a hidden Markov chain (forward filtering, backward sampling; Touloupou, Finkenstädt &
+    Spencer 2020, J. Comput. Graph. Stat. 29:238). Agents that do not influence each other, nor the same
+    third one, move at once; where totals are observed, all depend on each other and take turns. Use it as a
+    block of `numpyro.infer.Gibbs`, beside NUTS on the parameters.
+
+    Where rules and data leave some paths no probability, moving one agent at a time may not reach all
+    others; a rate of infection from outside, however small, avoids that.
+
+    Args:
+        model: a NumPyro model that contains `mjp.sample` of interacting particles.
+        sites: names given to `mjp.sample`; by default all graphs of interacting particles of the model.
+        sweeps: through all agents, per draw.
+    """
+
+    def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, sweeps: int = 1):
+        check_count("sweeps", sweeps)
+        self._model, self._sites, self._sweeps = model, sites, sweeps
+
+    @property
+    def sample_field(self) -> str:
+        return "z"
+
+    @property
+    def model(self) -> Callable:
+        return self._model
+
+    def wrap_model(self, wrapper: Callable) -> "IndividualForwardBackward":
+        kernel = copy.copy(self)
+        kernel._model = wrapper(self._model)
+        return kernel
+
+    def get_diagnostics_str(self, state: Any) -> Any:
+        return f"moved={float(state.moved):.2f}"
+
+    def init(
+        self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None
+    ) -> IndividualForwardBackwardState:
+        """Start at a guided path, changed until it has positive density.
+
+        Raises:
+            ValueError: a batch of keys, or a model without interacting particles.
+        """
+        check_one_key(self, rng_key)
+        key, following = jax.random.split(rng_key)
+        z = {}
+        for name, graph in self._graphs(model_args, model_kwargs).items():
+            draw_key, possible_key, key = jax.random.split(key, 3)
+            guided = condition_particles(graph, iterations=1)
+            model = guided.model
+            uniforms = jax.random.uniform(draw_key, model.shape, jnp.result_type(float))
+            path, _ = guided_path(model, guided.guide, uniforms)
+            path = possible_path(model, colours_of(model), possible_key, path)
+            z[name + PATH] = path.astype(_smallest(model.k))
+        zero = jnp.zeros((), jnp.result_type(float))
+        return IndividualForwardBackwardState(jnp.zeros((), jnp.int32), z, zero, following)
+
+    def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
+        return state  # nothing is kept that depends on other sites
+
+    def sample(
+        self, state: IndividualForwardBackwardState, model_args: tuple, model_kwargs: dict | None
+    ) -> IndividualForwardBackwardState:
+        """New paths for all agents of every graph."""
+        key, following = jax.random.split(state.rng_key)
+        z, moved = dict(state.z), []
+        for name, graph in self._graphs(model_args, model_kwargs).items():
+            site = name + PATH
+            model = evaluate(graph)
+            order, path = colours_of(model), z[site].astype(jnp.int32)
+            for _ in range(self._sweeps):
+                own, key = jax.random.split(key)
+                path = sweep(model, order, own, path)
+            z[site] = path.astype(state.z[site].dtype)
+            moved.append(jnp.mean((z[site] != state.z[site]).astype(state.moved.dtype)))
+        return state._replace(i=state.i + 1, z=z, moved=jnp.mean(jnp.stack(moved)), rng_key=following)
+
+    def _graphs(self, args: tuple, kwargs: dict | None) -> dict[str, Any]:
+        with recording() as graphs:
+            self._model(*args, **(kwargs or {}))
+        found = {
+            name: graph
+            for name, (graph, _) in graphs.items()
+            if has_agent_path(graph) and (self._sites is None or name in self._sites)
+        }
+        if not found:
+            raise ValueError("model has no interacting particles whose paths could be drawn")
+        return found
+
+
+def _smallest(k: int) -> Any:
+    return jnp.int8 if k < 128 else jnp.int32

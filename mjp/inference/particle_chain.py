@@ -1,0 +1,297 @@
+"""A graph of interacting particles, evaluated: contacts, parameters of every step, observations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+
+from mjp._checks import is_concrete
+from mjp.agent_trajectory import AgentTrajectory, ChainOrder
+from mjp.graph import Graph
+from mjp.inference.particle_observations import AgentsSeen, TotalsSeen, agent_observations, log_or_never
+from mjp.inference.segments import Segments, segment_sum, take
+from mjp.processes.contacts import Contacts
+from mjp.processes.interacting_particles import InteractingParticles
+from mjp.trajectory import Names
+
+
+@dataclass(frozen=True, eq=False)
+class Static:
+    """What is known before compilation; static in a pytree and compared by identity.
+
+    Several series are one system whose network is that many copies side by side, N = R n agents.
+    """
+
+    contacts: Contacts
+    sources: Segments
+    targets: Segments
+    order: ChainOrder
+    starts_known: bool
+
+    @property
+    def n_series(self) -> int:
+        return self.order.nodes.shape[1]
+
+    @property
+    def n_times(self) -> int:
+        return len(self.order.nodes)
+
+    @property
+    def n_steps(self) -> int:
+        """Of the whole chain, F."""
+        return (self.n_times - 1) * self.order.steps
+
+
+class ParticleChain(eqx.Module):
+    """Interacting particles along a chain.
+
+    Arrays over states and agents have the states first, (K, N), so that agents are side by side in memory.
+
+    Attributes:
+        at: what the rule reads, (F or 1, N or 1) each.
+        first: (K, N) log-probabilities of the first states.
+        step_times: (F + 1, R).
+    """
+
+    process: InteractingParticles
+    at: dict[str, Array]
+    first: Array
+    step_times: Array
+    agents: list[AgentsSeen]
+    totals_seen: list[TotalsSeen]
+    names: Names
+    static: Static = eqx.field(static=True)
+
+    @property
+    def k(self) -> int:
+        return self.process.n_states
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(F + 1, N) of a path."""
+        return self.static.n_steps + 1, self.first.shape[1]
+
+    def at_step(self, step: Any) -> dict[str, Array]:
+        """What the rule reads in one step, (N,) or (1,) each."""
+        return {name: value[0] if value.shape[0] == 1 else value[step] for name, value in self.at.items()}
+
+    def indicators(self, states: Array) -> Array:
+        """States (...) as indicators (K, ...)."""
+        dtype = jnp.result_type(float)
+        return jnp.stack([(states == k).astype(dtype) for k in range(self.k)])
+
+    def around(self, shares: Array) -> Array:
+        """Sums (K, N, ...) over the neighbours of every agent, of indicators or probabilities (K, N, ...)."""
+        weights = self.static.contacts.weights
+        if len(self.static.contacts.sources) == 0:
+            return jnp.zeros_like(shares)
+        found = []
+        for share in shares:  # one state after the other, since rules seldom read all of them
+            along = take(share, self.static.sources)
+            if weights is not None:
+                along = along * jnp.asarray(weights, share.dtype).reshape(-1, *[1] * (share.ndim - 1))
+            found.append(segment_sum(along, self.static.targets))
+        return jnp.stack(found)
+
+    def neighbours(self, states: Array) -> Array:
+        """Numbers of neighbours (K, N) by state."""
+        return self.around(self.indicators(states))
+
+    def neighbours_in_time(self, paths: Array) -> Array:
+        """Numbers of neighbours (K, N, F) by state along paths (N, F)."""
+        return self.around(self.indicators(paths))
+
+    def rows(self, states: Array, at: Mapping[str, Array]) -> list[Array]:
+        """Probabilities [b], each (N,), of every agent's next state, given all states (N,)."""
+        matrix = self.process.probabilities(self.neighbours(states), at)
+        return select_rows(matrix, states)
+
+    def log_transitions(self, path: Array) -> Array:
+        """Log-probabilities (F, N) of the steps of a path (F + 1, N)."""
+        before, after = path[:-1].T, path[1:].T
+        at = {name: value.T for name, value in self.at.items()}
+        row = select_rows(self.process.probabilities(self.neighbours_in_time(before), at), before)
+        zero = jnp.zeros((), row[0].dtype)
+        chosen = sum((jnp.where(after == b, p, zero) for b, p in enumerate(row)), zero)
+        return log_or_never(chosen).T
+
+    def log_first(self, path: Array) -> Array:
+        """Log-probabilities (N,) of the first states."""
+        return jnp.take_along_axis(self.first, path[:1].astype(jnp.int32), axis=0)[0]
+
+    def at_nodes(self, path: Array) -> Array:
+        """States (T, N) at the times of the nodes."""
+        return path[:: self.static.order.steps]
+
+    def by_series(self, terms: Array) -> Array:
+        """Sums (..., R) over the agents (..., N) of each series."""
+        r = self.static.n_series
+        return jnp.sum(terms.reshape(*terms.shape[:-1], r, -1), axis=-1)
+
+    def totals(self, states: Array) -> Array:
+        """Numbers of agents (..., R, K) in each state."""
+        return jnp.stack([self.by_series(states == k) for k in range(self.k)], axis=-1)
+
+    def log_likelihoods(self, path: Array) -> Array:
+        """Log-likelihood (T, R) of what was observed at each node, given a path."""
+        states = self.at_nodes(path)
+        total = jnp.zeros((self.static.n_times, self.static.n_series), jnp.result_type(float))
+        for seen in self.agents:
+            total = total + self.by_series(seen.log_likelihood(states))
+        for seen in self.totals_seen:
+            total = total + seen.log_likelihood(self.totals(states))
+        return total
+
+    def trajectory(self, path: Array, observations: tuple = ()) -> AgentTrajectory:
+        """A path (F + 1, N) as a trajectory of the graph."""
+        nodes, r = self.static.order.nodes, self.static.n_series
+        path = path.reshape(path.shape[0], r, -1)
+        at_nodes = path[:: self.static.order.steps].reshape(nodes.size, -1)
+        order = np.argsort(nodes.reshape(-1), kind="stable")
+        return AgentTrajectory(
+            values=at_nodes[order],
+            observations=observations,
+            path_values=path,
+            step_times=self.step_times,
+            names=self.names,
+            order=self.static.order,
+        )
+
+
+def select_rows(matrix: list[list[Array]], states: Array) -> list[Array]:
+    """Rows [b] of matrices [a][b] at the states that agents are in."""
+    zero = jnp.zeros((), matrix[0][0].dtype)
+    k = len(matrix)
+    return [sum((jnp.where(states == a, matrix[a][b], zero) for a in range(k)), zero) for b in range(k)]
+
+
+def evaluate(graph: Graph, observed: bool = True) -> ParticleChain:
+    """Evaluate a graph of interacting particles.
+
+    Raises:
+        TypeError: a graph that is not a chain, or chains side by side, of one process; a likelihood that
+            does not fit.
+        ValueError: chains of different lengths or steps, covariates that are missing, probabilities that are
+            none, observed values that cannot be.
+    """
+    process: Any = graph.edges[0].process
+    if any(edges.process is not process for edges in graph.edges):
+        raise TypeError(
+            "graph: all edges must carry the same InteractingParticles; let its parameters depend on "
+            "covariates of the steps instead"
+        )
+    steps = {edges.steps or 1 for edges in graph.edges}
+    if len(steps) > 1:
+        raise ValueError(f"steps must be the same for all edges, got {sorted(steps)}")
+    order = ChainOrder(_chains(graph), steps.pop(), process.agents)
+    n_series = order.nodes.shape[1]
+    contacts = process.contacts.repeated(n_series)
+    first, known = _first(graph, process, order)
+    at, times = _inputs(graph, process, order)
+    static = Static(
+        contacts,
+        Segments(contacts.sources, contacts.n),
+        Segments(contacts.targets, contacts.n),
+        order,
+        known,
+    )
+    agents, totals = agent_observations(graph, process, order) if observed else ([], [])
+    return ParticleChain(process, at, first, times, agents, totals, Names(graph, process.states), static)
+
+
+def _chains(graph: Graph) -> np.ndarray:
+    """Nodes (T, R) of chains side by side."""
+    parents = graph.parents()
+    children = np.full(graph.n_nodes, -1, dtype=np.int64)
+    for edges in graph.edges:
+        children[edges.parents] = edges.children
+    inner = parents[parents >= 0]
+    if len(np.unique(inner)) < len(inner):
+        raise TypeError("graph: interacting particles live on chains, and this graph branches")
+    node = np.flatnonzero(parents < 0)
+    found = [node]
+    while np.any(children[node] >= 0):
+        if np.any(children[node] < 0):
+            raise TypeError("graph: all chains of interacting particles must have the same number of nodes")
+        node = children[node]
+        found.append(node)
+    return np.stack(found)
+
+
+def _first(graph: Graph, process: InteractingParticles, order: ChainOrder) -> tuple[Array, bool]:
+    """Log-probabilities (K, N) of the first states, and whether these are known."""
+    k, n, heads = process.n_states, process.n, order.nodes[0].tolist()
+    by_root: dict[int, Array] = {}
+    known = True
+    for roots in graph.roots:
+        for i, node in enumerate(roots.nodes.tolist()):
+            if isinstance(roots.initial, dist.Distribution):
+                process.check_law("initial", roots.initial)
+                law: Any = getattr(roots.initial, "base_dist", roots.initial)
+                shares = jnp.broadcast_to(law.probs, (n, k)).T
+                by_root[node] = log_or_never(shares)
+                known = False
+                continue
+            states = process.encode(process.known_state("initial", roots.initial[i]))
+            by_root[node] = jnp.where(states == np.arange(k)[:, None], 0.0, -jnp.inf)
+    first = jnp.concatenate([by_root[node] for node in heads], axis=1)
+    return first.astype(jnp.result_type(float)), known
+
+
+def _inputs(graph: Graph, process: InteractingParticles, order: ChainOrder) -> tuple[dict[str, Array], Array]:
+    """What the rule reads in every step, and the times (F + 1, R) of the steps."""
+    r, m, n = order.nodes.shape[1], order.steps, process.n
+    children = np.concatenate([edges.children for edges in graph.edges])
+    where = np.argsort(children, kind="stable")[np.searchsorted(np.sort(children), order.nodes[1:])]
+
+    def of_edges(parts: list) -> Any:
+        join = np.concatenate if all(map(is_concrete, parts)) else jnp.concatenate
+        return join(parts)[where]  # (T - 1, R)
+
+    durations = of_edges([edges.durations for edges in graph.edges]) / m
+    starts = of_edges([edges.starts for edges in graph.edges])
+    inner = starts[:, None] + durations[:, None] * np.arange(m)[:, None]
+    last = starts[-1:] + m * durations[-1:]
+    times = jnp.concatenate([jnp.reshape(inner, (-1, r)), jnp.asarray(last)])
+    by_step = {"duration": durations}
+    for name in process.covariates:
+        missing = [edges for edges in graph.edges if name not in edges.covariates]
+        if missing:
+            raise ValueError(
+                f"rule: reads {name!r}, which is neither a parameter nor a covariate of the edges; there are "
+                f"{[*process.parameters, *missing[0].covariates]}"
+            )
+        by_step[name] = of_edges([edges.covariates[name] for edges in graph.edges])
+    at = {name: _compact(value, m, n) for name, value in by_step.items()}
+    for name, value in process.parameters.items():
+        each = jnp.asarray(value, jnp.result_type(float))
+        at[name] = each.reshape(1, 1) if each.ndim == 0 else jnp.tile(each, r)[None]
+    _check(process, by_step)
+    return at, times.astype(jnp.result_type(float))
+
+
+def _compact(value: Any, steps: int, n: int) -> Array:
+    """A quantity (T - 1, R) of edges for all steps and agents; constant axes have length one."""
+    dtype = jnp.result_type(float)
+    if is_concrete(value):
+        array = np.asarray(value)
+        if np.all(array == array[:1]):
+            array = array[:1]
+        if np.all(array == array[:, :1]):
+            array = array[:, :1]
+    else:
+        array = value
+    repeat = jnp.repeat(jnp.asarray(array, dtype), steps if array.shape[0] > 1 else 1, axis=0)
+    return jnp.repeat(repeat, n, axis=1) if array.shape[1] > 1 else repeat
+
+
+def _check(process: InteractingParticles, by_step: dict[str, Any]) -> None:
+    """Look at the probabilities at the least and the greatest value of what changes between steps."""
+    if all(is_concrete(value) for value in by_step.values()):
+        for extreme in (np.min, np.max):
+            process.check_probabilities({name: extreme(value) for name, value in by_step.items()})

@@ -1,0 +1,163 @@
+"""Conditioning interacting particles: guided paths with exact weights, and prior draws."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.scipy.special import logsumexp, ndtr
+
+from mjp._checks import check_count, is_concrete
+from mjp.agent_trajectory import AgentTrajectory
+from mjp.graph import Graph
+from mjp.inference.condition import Guided
+from mjp.inference.observing import observations_of
+from mjp.inference.particle_chain import ParticleChain, evaluate
+from mjp.inference.particle_guides import (
+    ParticleGuide,
+    backward_filter,
+    mean_field_guide,
+    own_potentials,
+)
+from mjp.inference.path_sweeps import draw
+from mjp.inference.rules.registry import register_engine, register_simulator
+
+AUXILIARIES = ("mean field", "projected")
+
+
+class ParticleGuided(Guided):
+    """Conditioned interacting particles.
+
+    Attributes:
+        log_evidence: log of the guide's g at the first states, in the batch shape of the graph.
+        exact: whether agents do not influence each other and are seen one by one.
+    """
+
+    log_evidence: Array
+    model: ParticleChain
+    guide: ParticleGuide
+    exact: bool = eqx.field(static=True)
+
+    @property
+    def innovations(self) -> dict[str, tuple[int, ...]]:
+        """One per agent and step, the first states included."""
+        return {"steps": self.model.shape}
+
+    def push(self, z: dict[str, Array]) -> tuple[AgentTrajectory, Array]:
+        """The guided path as a function of innovations, which is not continuous; and its log-weight."""
+        return self._push(ndtr(z["steps"]))
+
+    def sample(self, key: Array) -> tuple[AgentTrajectory, Array]:
+        """A guided path and its log-weight."""
+        return self._push(jax.random.uniform(key, self.model.shape, jnp.result_type(float)))
+
+    def _push(self, uniforms: Array) -> tuple[AgentTrajectory, Array]:
+        path, log_weight = guided_path(self.model, self.guide, uniforms)
+        return self.model.trajectory(path), log_weight.reshape(self.log_evidence.shape)
+
+
+@jax.jit
+def guided_path(model: ParticleChain, guide: ParticleGuide, uniforms: Array) -> tuple[Array, Array]:
+    """A path (F + 1, N) drawn with the guide, and its log-weights (R,).
+
+    Agents move independently of each other given all states before the step, each by its own transition
+    probabilities times its potential, so that the weight of a step is a product over agents.
+    """
+    g, own = jnp.exp(guide.log_g), own_potentials(model, guide.tilts)
+    steps = model.static.order.steps
+
+    def step(states: Array, x: tuple) -> tuple[Array, tuple[Array, Array]]:
+        i, uniform = x
+        row = jnp.stack(model.rows(states, model.at_step(i)))
+        weights = row * g[i + 1]
+        at_state = lambda table: jnp.take_along_axis(table, states[None], axis=0)[0]
+        seen = jnp.where(i % steps == 0, own[i // steps], 0.0)
+        ratio = jnp.log(jnp.sum(weights, axis=0)) + at_state(seen)
+        ratio = ratio - at_state(guide.log_g[i]) - guide.log_norms[i]
+        after = draw(weights.T, uniform).astype(states.dtype)
+        return after, (after, ratio)
+
+    first = draw((jnp.exp(model.first) * g[0]).T, uniforms[0]).astype(jnp.int32)
+    xs = (jnp.arange(len(uniforms) - 1), uniforms[1:])
+    _, (states, ratios) = lax.scan(step, first, xs)
+    path = jnp.concatenate([first[None], states])
+    log_weight = jnp.sum(model.by_series(ratios), axis=0)
+    if model.totals_seen:
+        totals = model.totals(model.at_nodes(path))
+        taken = jnp.sum(totals * guide.tilts, axis=-1)
+        exact = sum((seen.log_likelihood(totals) for seen in model.totals_seen), jnp.zeros_like(taken))
+        log_weight = log_weight + jnp.sum(exact - taken, axis=0)
+    return path, jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
+
+
+@jax.jit
+def guide_evidence(model: ParticleChain, guide: ParticleGuide) -> Array:
+    """Log of the guide's g at the first states, (R,)."""
+    first = logsumexp(model.first + guide.log_g[0], axis=0)
+    return model.by_series(first + jnp.sum(guide.log_norms, axis=0))
+
+
+@register_engine("particles")
+def condition_particles(
+    graph: Graph, *, auxiliary: Any = "mean field", iterations: int = 2
+) -> ParticleGuided:
+    """Build a guide and return the guided particles; see `mjp.condition`."""
+    check_count("iterations", iterations)
+    model = evaluate(graph)
+    if isinstance(auxiliary, str):
+        if auxiliary not in AUXILIARIES:
+            raise ValueError(f"auxiliary must be one of {list(AUXILIARIES)} or states, got {auxiliary!r}")
+        guide = mean_field_guide(model, iterations=iterations, projected=auxiliary == "projected")
+    else:
+        states = _frozen(model, auxiliary)
+        tilts = jnp.zeros((model.static.n_times, model.static.n_series, model.k))
+        means = jnp.moveaxis(model.indicators(states), 0, 1)
+        guide = backward_filter(model, means, tilts, projected=False)
+    exact = len(model.static.contacts.sources) == 0 and not model.totals_seen
+    evidence = guide_evidence(model, guide).reshape(graph.batch_shape)
+    if is_concrete(evidence) and np.any(np.isneginf(evidence)):
+        raise ValueError("the observations are impossible: no state of some agent fits what was seen of it")
+    return ParticleGuided(evidence, model, guide, exact=exact)  # type: ignore[call-arg]
+
+
+def _frozen(model: ParticleChain, auxiliary: Any) -> Array:
+    """States (F + 1, N) that the guide takes the neighbours to be in."""
+    path = auxiliary.path_values if isinstance(auxiliary, AgentTrajectory) else jnp.asarray(auxiliary)
+    f, r = model.shape[0], model.static.n_series
+    shapes = [(f, model.shape[1] // r)] if r == 1 else []
+    shapes += [(f, r, model.shape[1] // r), model.shape]
+    if path.dtype.kind != "i" or path.shape not in shapes:
+        raise ValueError(
+            f"auxiliary must be positions of the agents' states at all steps, shape {shapes[0]}, got shape "
+            f"{path.shape} of {path.dtype}"
+        )
+    return path.reshape(model.shape)
+
+
+@register_simulator("particles")
+def simulate_particles(graph: Graph, key: Array) -> AgentTrajectory:
+    """Simulate interacting particles forward, observations included."""
+    model = evaluate(graph, observed=False)
+    path_key, observation_key = jax.random.split(key)
+    path = prior_path(model, path_key)
+    observations = observations_of(graph, model.trajectory(path).values, observation_key)
+    return model.trajectory(path, observations)
+
+
+@jax.jit
+def prior_path(model: ParticleChain, key: Array) -> Array:
+    """A path (F + 1, N) of the particles."""
+    f, n = model.shape
+    first_key, key = jax.random.split(key)
+    uniform = lambda key: jax.random.uniform(key, (n,), jnp.result_type(float))
+    first = draw(jnp.exp(model.first).T, uniform(first_key)).astype(jnp.int32)
+
+    def step(states: Array, i: Array) -> tuple[Array, Array]:
+        weights = jnp.stack(model.rows(states, model.at_step(i)), axis=-1)
+        states = draw(weights, uniform(jax.random.fold_in(key, i))).astype(jnp.int32)
+        return states, states
+
+    _, states = lax.scan(step, first, jnp.arange(f - 1))
+    return jnp.concatenate([first[None], states])

@@ -1,0 +1,90 @@
+"""Who influences whom: a network as arrays."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from mjp._checks import as_array
+
+
+@dataclass(frozen=True, eq=False)
+class Contacts:
+    """Directed contacts between agents; static in a pytree and compared by identity.
+
+    Attributes:
+        agents: names, in the order in which states hold them.
+        sources, targets: (E,) the agent that influences, and the one that is influenced.
+        weights: (E,) of the contacts; None where all are one.
+    """
+
+    agents: tuple
+    sources: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None
+
+    @property
+    def n(self) -> int:
+        return len(self.agents)
+
+    def strengths(self) -> np.ndarray:
+        """(E,) weights as numbers."""
+        return np.ones(len(self.sources)) if self.weights is None else self.weights
+
+    def repeated(self, times: int) -> "Contacts":
+        """That many copies side by side, without contacts between them."""
+        if times == 1:
+            return self
+        shift = np.repeat(self.n * np.arange(times), len(self.sources))
+        weights = None if self.weights is None else np.tile(self.weights, times)
+        return Contacts(
+            self.agents * times,
+            np.tile(self.sources, times) + shift,
+            np.tile(self.targets, times) + shift,
+            weights,
+        )
+
+
+def contacts_of(network: Any, weight: str | None) -> Contacts:
+    """The contacts of a `networkx` graph; those of an undirected one go both ways.
+
+    Raises:
+        TypeError: not a networkx graph, or a multigraph.
+        ValueError: a network without nodes, an agent in contact with itself, a weight that is missing,
+            negative or not finite.
+    """
+    if not isinstance(network, nx.Graph):
+        raise TypeError(f"network must be a networkx.Graph or DiGraph, got {type(network).__name__}")
+    if network.is_multigraph():
+        raise TypeError("network must not be a multigraph; give several contacts as a weight")
+    if network.number_of_nodes() == 0:
+        raise ValueError("network must have at least one node")
+    agents = tuple(network.nodes)
+    position = {name: i for i, name in enumerate(agents)}
+    pairs = [(position[a], position[b]) for a, b in network.edges]
+    ends = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    loops = np.flatnonzero(ends[:, 0] == ends[:, 1])
+    if len(loops):
+        raise ValueError(f"network: agent {agents[ends[loops[0], 0]]!r} is in contact with itself")
+    weights = None if weight is None else _weights(network, weight)
+    if not network.is_directed():
+        ends = np.concatenate([ends, ends[:, ::-1]])
+        weights = None if weights is None else np.tile(weights, 2)
+    order = np.lexsort((ends[:, 0], ends[:, 1]))  # those of one target are neighbours in memory
+    return Contacts(
+        agents, ends[order, 0], ends[order, 1], None if weights is None else np.asarray(weights)[order]
+    )
+
+
+def _weights(network: nx.Graph, weight: str) -> np.ndarray:
+    found = []
+    for a, b, value in network.edges(data=weight):
+        if value is None:
+            raise ValueError(f"weight: the contact {a!r} - {b!r} has no attribute {weight!r}")
+        found.append(value)
+    weights = as_array(f"weight {weight!r}", found)
+    bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
+    if len(bad):
+        raise ValueError(f"weight {weight!r} must be finite and >= 0, got {weights[bad[0]]}")
+    return weights

@@ -1,0 +1,419 @@
+"""Interacting particles: rules by hand, the two laws and posterior paths against enumeration."""
+
+import jax
+import jax.numpy as jnp
+import networkx as nx
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from jax import lax
+from numpyro.diagnostics import effective_sample_size
+from particle_truth import Enumerated, sirs_step
+from scipy.stats import binom
+
+import mjp
+from mjp.inference.agent_path_law import AgentPathLaw
+from mjp.inference.individual_forward_backward import colours_of, possible_path, sweep
+from mjp.inference.particle_chain import evaluate
+
+N, K, T, DURATION = 4, 3, 5, 0.5
+RATES = {"infection": 1.2, "recovery": 0.6, "waning": 0.3, "external": 0.05}
+FIRST = np.array([[0.7, 0.25, 0.05], [0.9, 0.1, 0.0], [0.5, 0.3, 0.2], [0.6, 0.2, 0.2]])
+ERRORS = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.05, 0.05, 0.9]])
+STATES = ["S", "I", "R"]
+CARELESS = [[None] * 4, ["S", "S", None, "I"], [None] * 4, ["I", "R", "S", "I"], [None] * 4]
+SURE = [[None] * 4, [None] * 4, [None] * 4, [None] * 4, ["R", None, None, "I"]]
+VALUES = np.array([[np.nan] * 4, [0.3, np.nan, np.nan, 1.0], [np.nan] * 4, [np.nan] * 4, [np.nan] * 4])
+REPORTED = np.array([np.nan, np.nan, 1.0, np.nan, 2.0])
+
+
+def directed():
+    """Contacts of different weight, some of them in one direction only."""
+    network = nx.DiGraph()
+    network.add_nodes_from(range(N))
+    network.add_weighted_edges_from([(0, 1, 1.0), (1, 0, 2.0), (1, 2, 0.5), (2, 3, 1.0), (0, 3, 0.7)])
+    return network
+
+
+def influence(network):
+    return nx.to_numpy_array(network, nodelist=list(network.nodes)).T
+
+
+def epidemic(network, **options):
+    return mjp.InteractingParticles.sirs(network, **{**RATES, **options})
+
+
+def observed_chain(totals=True):
+    """A chain that is observed in every way there is."""
+    chain = mjp.chain(
+        epidemic(directed(), weight="weight"),
+        DURATION * np.arange(T),
+        initial=dist.Categorical(jnp.asarray(FIRST)),
+    )
+    chain.observe_each(mjp.Misclassified(ERRORS), CARELESS)
+    chain.observe_each(mjp.Exactly(), SURE)
+    chain.observe_each(mjp.EachAgent(lambda state: dist.Normal(0.5 * state, 0.4)), VALUES)
+    if totals:
+        chain.observe_each(lambda x: dist.Binomial(x["I"] + x["R"], 0.7), REPORTED)
+    return chain
+
+
+def likelihood(time, configuration, totals=True):
+    value = 1.0
+    for agent, state in enumerate(configuration):
+        if CARELESS[time][agent] is not None:
+            value *= ERRORS[state, STATES.index(CARELESS[time][agent])]
+        if SURE[time][agent] is not None:
+            value *= STATES[state] == SURE[time][agent]
+        if not np.isnan(VALUES[time, agent]):
+            residual = (VALUES[time, agent] - 0.5 * state) / 0.4
+            value *= np.exp(-0.5 * residual**2) / (0.4 * np.sqrt(2 * np.pi))
+    if totals and not np.isnan(REPORTED[time]):
+        value *= binom.pmf(REPORTED[time], np.sum(configuration > 0), 0.7)
+    return value
+
+
+def enumerated(totals=True):
+    step = sirs_step(influence(directed()), *RATES.values(), DURATION)
+    return Enumerated(N, K, step, FIRST, T, lambda t, c: likelihood(t, c, totals))
+
+
+# ------------------------------------------------------------------------------------------ rules
+
+
+def test_the_steps_of_an_epidemic():
+    process = epidemic(directed(), weight="weight", infection=np.array([1.0, 2.0, 3.0, 4.0]))
+    states = np.array([1, 0, 0, 2])
+    contacts = influence(directed()) * np.array([[1.0], [2.0], [3.0], [4.0]])
+    expected = sirs_step(contacts, 1.0, *list(RATES.values())[1:], DURATION)(states)
+    chain = mjp.chain(process, DURATION * np.arange(2), initial=dist.Categorical(jnp.asarray(FIRST)))
+    model = evaluate(chain)
+    found = np.stack(model.rows(jnp.asarray(states), model.at_step(0)), axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-14)
+
+
+def test_the_steps_of_opinions_and_spins():
+    star = nx.star_graph(3)
+    voter = mjp.InteractingParticles.voter(star, ["a", "b"], listening=0.6, mutation=0.1)
+    counts = jnp.array([[2.0, 0.0], [1.0, 0.0]])  # two neighbours say a and one b; no neighbours
+    rows = np.asarray(voter.probabilities(counts, voter.parameters))
+    stay = 0.05 + 0.9 * (0.4 + 0.6 * np.array([2 / 3, 1 / 3]))
+    np.testing.assert_allclose(rows[[0, 1], [0, 1], 0], stay, atol=1e-14)
+    np.testing.assert_allclose(rows[:, :, 1], [[0.95, 0.05], [0.05, 0.95]], atol=1e-14)
+    spins = mjp.InteractingParticles.ising(star, 0.3, 0.1)
+    up = np.asarray(spins.probabilities(counts, spins.parameters))[:, 1]
+    np.testing.assert_allclose(up[:, 0], 1 / (1 + np.exp(-2 * (0.3 * (1 - 2) + 0.1))), atol=1e-14)
+
+
+def test_a_rule_as_a_matrix_and_as_changes_of_covariates():
+    def changes(neighbours, at):
+        return {("out", "in"): 1 - jnp.exp(-at["pull"] * neighbours["in"] * at["season"]), ("in", "out"): 0.2}
+
+    def matrix(neighbours, at):
+        p = changes(neighbours, at)[("out", "in")]
+        return jnp.array([[1 - p, p], [0.2, 0.8]])
+
+    network, season = nx.path_graph(3), np.array([1.0, 2.0, 0.5])
+    logs = []
+    for rule in (changes, matrix):
+        pulled = mjp.InteractingParticles(network, rule, ["out", "in"], parameters={"pull": [0.1, 0.4, 0.2]})
+        assert pulled.covariates == ("season",)
+        chain = mjp.chain(pulled, range(4), initial=["in", "out", "out"], covariates={"season": season})
+        path = jnp.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1]])
+        logs.append(AgentPathLaw(chain).log_prob(path))
+    out, inside = lambda x: np.exp(-x), lambda x: 1 - np.exp(-x)
+    hand = [0.8, inside(0.4), out(0.0), 0.2, 0.8, out(0.2 * 2), out(0.1 * 0.5), 0.8, inside(0.2 * 0.5)]
+    np.testing.assert_allclose(logs, np.sum(np.log(hand)), rtol=1e-12)
+
+
+def test_simulated_states_have_the_enumerated_law():
+    """Two steps per edge and two series; 4 standard errors."""
+    step = sirs_step(influence(directed()), *RATES.values(), DURATION / 2)
+    truth = Enumerated(N, K, step, np.eye(3)[[1, 0, 0, 2]], 3, lambda t, c: 1.0, steps=2)
+    process = epidemic(directed(), weight="weight")
+    chain = mjp.chain(process, DURATION * np.arange(3), initial=["I", "S", "S", "R"], steps=2, series=2)
+    chain.observe_each(mjp.Exactly())
+    draws = 2000
+    paths = jax.jit(jax.vmap(lambda key: mjp.simulate(chain, key)))(
+        jax.random.split(jax.random.key(0), draws)
+    )
+    last = np.asarray(paths[1, 2])
+    assert paths.path_values.shape == (draws, 5, 2, N)
+    assert paths.observations[0].shape == (draws, 6, N)
+    np.testing.assert_array_equal(paths.edge((1, 0), (1, 1)).states[:, -1], paths[1, 1])
+    np.testing.assert_array_equal(paths.at(DURATION)[:, 0], paths[0, 1])
+    for agent in range(N):
+        for state in range(K):
+            p = truth.probability(2, lambda c, a=agent, s=state: c[a] == s)
+            error = 4 * np.sqrt(p * (1 - p) / draws)
+            assert abs(np.mean(last[:, agent] == state) - p) < error + 1e-12
+
+
+# ------------------------------------------------------------------------------------ the two laws
+
+
+def test_agents_without_contacts_are_conditioned_exactly():
+    network = nx.empty_graph(N)
+    chain = mjp.chain(
+        epidemic(network), DURATION * np.arange(T), initial=dist.Categorical(jnp.asarray(FIRST)), steps=2
+    )
+    chain.observe_each(mjp.Misclassified(ERRORS), CARELESS)
+    chain.observe_each(mjp.Exactly(), SURE)
+    chain.observe_each(mjp.EachAgent(lambda state: dist.Normal(0.5 * state, 0.4)), VALUES)
+    step = sirs_step(np.zeros((N, N)), *RATES.values(), DURATION / 2)
+    truth = Enumerated(N, K, step, FIRST, T, lambda t, c: likelihood(t, c, False), steps=2)
+    guided = mjp.condition(chain)
+    assert guided.exact
+    np.testing.assert_allclose(guided.log_evidence, truth.log_evidence, rtol=1e-12)
+    z = {"steps": jax.random.normal(jax.random.key(0), guided.innovations["steps"])}
+    np.testing.assert_allclose(guided.push(z)[1], 0.0, atol=1e-12)
+
+
+def test_neighbours_that_are_known_leave_no_weight():
+    """Agent 0 is seen all the time, so that what the others take it for is what it is."""
+    network = nx.DiGraph([(0, 1), (0, 2)])
+    chain = mjp.chain(epidemic(network), range(4), initial=["I", "S", "S"])
+    rows = [[None] * 3, ["I", None, None], ["R", None, "I"], ["S", "R", None]]
+    chain.observe_each(mjp.Exactly(), rows)
+    step = sirs_step(influence(network), *RATES.values(), 1.0)
+    seen = lambda t, c: all(x is None or STATES[s] == x for s, x in zip(c, rows[t], strict=True))
+    truth = Enumerated(3, K, step, np.eye(3)[[1, 0, 0]], 4, seen)
+    guided = mjp.condition(chain)
+    assert not guided.exact
+    np.testing.assert_allclose(guided.log_evidence, truth.log_evidence, rtol=1e-9)
+    _, weights = jax.vmap(guided.sample)(jax.random.split(jax.random.key(0), 50))
+    np.testing.assert_allclose(weights, 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("auxiliary", ["mean field", "projected", "frozen"])
+def test_the_evidence_is_that_of_enumeration(auxiliary):
+    """Any guide gives it, with its standard error; and the better guides give a small one."""
+    chain = observed_chain()
+    if auxiliary == "frozen":
+        options = {"auxiliary": jnp.tile(jnp.array([1, 0, 0, 1]), (T, 1))}
+    else:
+        options = {"auxiliary": auxiliary}
+    found = mjp.evidence(chain, jax.random.key(1), 4000, **options)
+    assert abs(found.log_evidence - enumerated().log_evidence) < 4 * found.standard_error
+    assert found.standard_error < {"mean field": 0.05, "projected": 0.05, "frozen": 0.1}[auxiliary]
+
+
+def test_series_are_independent():
+    one = mjp.chain(epidemic(nx.path_graph(3)), range(3), initial=["I", "S", "S"])
+    rows = np.array([[None, None, None], ["I", None, "S"], [None, "I", None]], dtype=object)
+    other = np.array([[None, None, None], [None, "I", None], ["R", None, None]], dtype=object)
+    one.observe_each(mjp.Exactly(), np.stack([rows, other]))
+    guided = mjp.condition(one)
+    assert guided.log_evidence.shape == (2,)
+    path, weights = guided.sample(jax.random.key(0))
+    assert weights.shape == (2,)
+    assert path.values.shape == (6, 3)
+    for series, values in enumerate((rows, other)):
+        alone = mjp.chain(epidemic(nx.path_graph(3)), range(3), initial=["I", "S", "S"])
+        alone.observe_each(mjp.Exactly(), values)
+        np.testing.assert_allclose(mjp.condition(alone).log_evidence, guided.log_evidence[series], rtol=1e-12)
+    assert path.labels((0, 1))[0] == "I"
+
+
+# -------------------------------------------------------------------------------- posterior paths
+
+
+def test_the_density_of_a_path_and_its_slope():
+    path = jnp.array([[1, 0, 0, 2], [1, 1, 0, 2], [2, 1, 0, 0]])
+
+    def log_prob(rates):
+        process = epidemic(directed(), weight="weight", infection=rates[0], recovery=rates[1])
+        first = dist.Categorical(jnp.asarray(FIRST))
+        return AgentPathLaw(mjp.chain(process, DURATION * np.arange(3), initial=first)).log_prob(path)
+
+    step = sirs_step(influence(directed()), *RATES.values(), DURATION)
+    states = np.asarray(path)
+    hand = np.log(FIRST[range(N), states[0]]).sum()
+    hand += sum(np.log(step(states[t])[range(N), states[t + 1]]).sum() for t in range(2))
+    rates, h = jnp.array([RATES["infection"], RATES["recovery"]]), 1e-6
+    value, slope = jax.jit(jax.value_and_grad(log_prob))(rates)
+    np.testing.assert_allclose(value, hand, rtol=1e-12)
+    both = jnp.concatenate([rates + h * jnp.eye(2), rates - h * jnp.eye(2)])
+    moved = jax.jit(jax.vmap(log_prob))(both)
+    np.testing.assert_allclose(slope, (moved[:2] - moved[2:]) / (2 * h), rtol=1e-6)
+
+
+@pytest.mark.parametrize("totals", [False, True], ids=["colours side by side", "one by one"])
+def test_paths_drawn_agent_by_agent_have_the_enumerated_law(totals):
+    """Every marginal and two neighbours together, to 4 standard errors of a chain of sweeps."""
+    chain, truth = observed_chain(totals), enumerated(totals)
+    model = evaluate(chain)
+    order = colours_of(model)
+    assert len(order.members) == (N if totals else 3)
+    start = possible_path(model, order, jax.random.key(1), jnp.zeros(model.shape, jnp.int32))
+
+    def step(path, key):
+        path = sweep(model, order, key, path)
+        return path, path
+
+    run = jax.jit(lambda keys: lax.scan(step, start, keys)[1])
+    paths = np.asarray(run(jax.random.split(jax.random.key(2), 10_000)))
+    checked = 0
+    for time in range(T):
+        events = [(lambda c, a=a, s=s: c[..., a] == s) for a in range(N) for s in range(K)]
+        events.append(lambda c: (c[..., 0] == 1) & (c[..., 1] == 1))
+        for event in events:
+            happened = np.asarray(event(paths[:, time]), float)
+            p = truth.probability(time, event)
+            if happened.std() == 0:
+                assert p < 2e-3 or p > 1 - 2e-3
+                continue
+            effective = effective_sample_size(happened.reshape(4, -1))
+            assert abs(happened.mean() - p) < 4 * happened.std() / np.sqrt(effective)
+            checked += 1
+    assert checked > 40
+
+
+# ------------------------------------------------------------------------------------- bad input
+
+
+def declared(**options):
+    network = options.pop("network", nx.path_graph(3))
+    usual = {"rule": lambda n, at: {("a", "b"): 0.1}, "states": ["a", "b"]}
+    return mjp.InteractingParticles(network, **{**usual, **options})
+
+
+def chain_of(process=None, initial=("S", "S", "I"), **options):
+    return mjp.chain(process or epidemic(nx.path_graph(3)), range(3), initial=initial, **options)
+
+
+def looped():
+    network = nx.path_graph(3)
+    network.add_edge(1, 1)
+    return network
+
+
+def branching():
+    process = epidemic(nx.path_graph(3))
+    graph = mjp.Graph().root("a", ["S", "S", "I"]).edge("a", "b", process).edge("a", "c", process)
+    return mjp.condition(graph)
+
+
+def two_processes():
+    graph = mjp.Graph().root("a", ["S", "S", "I"]).edge("a", "b", epidemic(nx.path_graph(3)))
+    return mjp.condition(graph.edge("b", "c", epidemic(nx.path_graph(3))))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: declared(network=[(0, 1)]), TypeError, "network must be a networkx.Graph"),
+        (lambda: declared(network=nx.MultiGraph([(0, 1)])), TypeError, "must not be a multigraph"),
+        (lambda: declared(network=nx.Graph()), ValueError, "at least one node"),
+        (lambda: declared(network=looped()), ValueError, "agent 1 is in contact with itself"),
+        (lambda: declared(weight="w"), ValueError, "contact 0 - 1 has no attribute 'w'"),
+        (lambda: declared(states=["a", "a"]), ValueError, "states must be distinct"),
+        (lambda: declared(rule=0.3), TypeError, "rule must be a function"),
+        (lambda: declared(states=["a", "c"]), ValueError, "rule: unknown state 'b'"),
+        (
+            lambda: declared(rule=lambda n, at: {("a", "a"): 0.1}),
+            ValueError,
+            "is no change",
+        ),
+        (
+            lambda: declared(rule=lambda n, at: jnp.ones(3)),
+            TypeError,
+            r"matrix \(2, 2\), got shape \(3,\)",
+        ),
+        (
+            lambda: declared(rule=lambda n, at: {("a", "b"): 0.6 * n["b"]}),
+            ValueError,
+            r"probability of \('a', 'b'\) must be in \[0, 1\], got 1.2 .*{'a': 0.0, 'b': 2.0}",
+        ),
+        (
+            lambda: declared(rule=lambda n, at: jnp.full((2, 2), 0.4)),
+            ValueError,
+            "from state 'a' must sum to 1, got 0.8",
+        ),
+        (
+            lambda: declared(parameters={"x": [1.0, 2.0]}),
+            ValueError,
+            r"x must be one number or one per agent, shape \(3,\)",
+        ),
+        (
+            lambda: declared(parameters={"duration": 1.0}),
+            ValueError,
+            "'duration' cannot be a name",
+        ),
+        (lambda: epidemic(nx.path_graph(3), recovery=-1.0), ValueError, "recovery must be >= 0, got -1"),
+        (lambda: epidemic(nx.path_graph(3), waning=np.nan), ValueError, "waning must be finite"),
+        (
+            lambda: mjp.InteractingParticles.voter(nx.path_graph(3), ["a", "b"], listening=1.2),
+            ValueError,
+            r"listening must be in \[0, 1\], got 1.2",
+        ),
+        (lambda: chain_of(initial=["S", "I"]), ValueError, r"one state per agent, shape \(3,\)"),
+        (lambda: chain_of(initial=["S", "I", "X"]), ValueError, "agent 2 has the unknown state 'X'"),
+        (lambda: chain_of(initial={0: "S", 1: "I"}), ValueError, "agent 2 has no state"),
+        (lambda: chain_of(initial=dist.Normal(0.0, 1.0)), ValueError, "must be a Categorical law"),
+        (
+            lambda: chain_of(initial=dist.Categorical(jnp.ones(2) / 2)),
+            ValueError,
+            "probabilities of 3 states",
+        ),
+        (
+            lambda: mjp.condition(chain_of().observe_each(mjp.Exactly(), [None, ["S", "I", "Q"], None])),
+            ValueError,
+            "agent 2: unknown state 'Q'",
+        ),
+        (
+            lambda: mjp.condition(chain_of().observe_each(mjp.Exactly(), [["S", "I"]] * 3)),
+            ValueError,
+            r"expected one per agent, \(3,\), got shape \(2,\)",
+        ),
+        (
+            lambda: mjp.condition(chain_of().observe_each(mjp.Misclassified(np.eye(2)), [["S"] * 3] * 3)),
+            ValueError,
+            r"matrix must have shape \(3, 3\)",
+        ),
+        (
+            lambda: mjp.condition(chain_of().observe_each(lambda x: dist.Poisson(x["I"] + 0.1), [1.5, 2, 3])),
+            ValueError,
+            "1.5 is not a count",
+        ),
+        (
+            lambda: mjp.condition(
+                chain_of().observe_each(mjp.LinearGaussianObservation(np.eye(3), np.eye(3)), np.ones((3, 3)))
+            ),
+            TypeError,
+            "LinearGaussianObservation is for vectors",
+        ),
+        (lambda: mjp.EachAgent(dist.Normal(0.0, 1.0)), TypeError, "must be a function"),
+        (lambda: mjp.EachAgent(lambda state: state), TypeError, "must return a Distribution, got"),
+        (
+            lambda: mjp.chain(mjp.MarkovChain(np.eye(2)), range(2), initial=0).observe_each(
+                mjp.EachAgent(lambda state: dist.Normal(state, 1.0)), [1.0, 2.0]
+            ),
+            TypeError,
+            "is for agents, which MarkovChain has not",
+        ),
+        (
+            lambda: mjp.condition(
+                chain_of()
+                .observe_each(mjp.Exactly(), [None, None, ["S", "S", "I"]])
+                .observe_each(mjp.Exactly(), [None, None, ["S", "S", "R"]])
+            ),
+            ValueError,
+            "no state of some agent fits",
+        ),
+        (lambda: mjp.condition(chain_of(), auxiliary="exact"), ValueError, "auxiliary must be one of"),
+        (lambda: mjp.condition(chain_of(), auxiliary=np.zeros((2, 3), int)), ValueError, r"shape \(3, 3\)"),
+        (branching, TypeError, "live on chains, and this graph branches"),
+        (two_processes, TypeError, "same InteractingParticles"),
+    ],
+)
+def test_bad_input(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_rule_that_reads_what_is_not_there():
+    process = declared(rule=lambda n, at: {("a", "b"): at["seson"]})
+    chain = mjp.chain(process, range(3), initial=["a", "a", "b"], covariates={"season": [0.1, 0.2]})
+    with pytest.raises(ValueError, match=r"reads 'seson', which is neither.*'season'"):
+        mjp.condition(chain)
