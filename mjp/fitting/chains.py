@@ -16,6 +16,9 @@ from numpyro.infer.mcmc import MCMCKernel
 from mjp.fitting.checkpoint import Checkpoint
 from mjp.numpyro_bridge import structure_only
 
+# for a program that runs once per chain: most of its time would go to optimising it
+HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
 STATISTICS = (
     "diverging",
     "num_steps",
@@ -48,7 +51,8 @@ class Runner:
         self.state = start.out_info
         advance = jax.jit(self._advance).trace(self.state, 0)
         self.draw = advance.out_info[1]
-        self.start, self.advance = start.lower().compile(), advance.lower().compile()
+        self.start = start.lower().compile(compiler_options=HASTY)
+        self.advance = advance.lower().compile()
 
     def _start(self, key: jax.Array) -> Any:
         return self._make_kernel().init(key, self._warmup, None, self._args, self._kwargs)
