@@ -70,6 +70,7 @@ def test_intensity():
         assert abs(counts[:, k].var() / mean - 1.0) < 0.15
 
 
+@pytest.mark.slow
 def test_noisy_counts_keep_the_guide_of_networks():
     import numpyro.distributions as dist
 

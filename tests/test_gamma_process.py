@@ -71,6 +71,7 @@ def test_bridges_of_varying_rates(n, draws, horizon, value, expected):
     assert relative.sum() ** 2 / (relative**2).sum() > 0.8 * len(relative)
 
 
+@pytest.mark.slow
 def test_reference_through_the_library():
     varying = mjp.GammaProcess(1.0, lambda t: 0.1 + jnp.sin(jnp.pi * (t + 0.2) / 4.0))
     graph = mjp.chain(varying, [0.0, 4.0], initial=0.0, steps=20)
@@ -79,6 +80,7 @@ def test_reference_through_the_library():
     assert close(found, -2.429822940) > 0.8 * 2000
 
 
+@pytest.mark.slow
 def test_law_1():
     """A constant rate and exact observations: states in between and steps within edges weigh nothing."""
     graph = mjp.chain(WEAR, np.arange(5.0), initial=0.0, steps=3)
@@ -108,7 +110,7 @@ def on_grid(values, deviation, top=8.0, n=4000):
     return np.log(law.sum() * width)
 
 
-@pytest.mark.parametrize("deviation", [0.5, 0.03])
+@pytest.mark.parametrize("deviation", [0.5, pytest.param(0.03, marks=pytest.mark.slow)])
 def test_noisy_observations(deviation):
     values = np.array([0.7, 1.0, 2.2])
     graph = mjp.chain(WEAR, np.arange(4.0), initial=0.0)
@@ -136,6 +138,7 @@ def test_branching_with_exact_leaves():
     assert close(found, expected) > 0.6 * 1000
 
 
+@pytest.mark.slow
 def test_derivatives_of_a_guided_path():
     """The log-density of complete data and innovations is smooth in both."""
 
@@ -163,6 +166,7 @@ def test_derivatives_of_a_guided_path():
         )
 
 
+@pytest.mark.slow
 def test_simulation():
     process = mjp.GammaProcess(lambda t: 2.0 * t**1.5, lambda t, c: 1.0 + c["series"])
     graph = mjp.chain(process, [0.0, 1.0, 2.0], initial=0.5, steps=3, series=2000)

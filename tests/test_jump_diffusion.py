@@ -47,6 +47,7 @@ def test_without_jumps():
     assert np.isclose(guided.log_evidence, stats.norm.logpdf(0.5, 0.2, np.sqrt(0.16 + 0.01)), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_simulation():
     graph = mjp.chain(merton(), [0.0, 1.0], initial=0.0, steps=10, series=3000)
     end = np.asarray(mjp.simulate(graph, jax.random.key(0)).values).reshape(3000, 2)[:, 1]

@@ -50,7 +50,7 @@ def colours(contacts: Contacts, copies: int, *, one_by_one: bool) -> Colours:
         graph.add_edges_from((a, b) for k, a in enumerate(parents) for b in parents[:k])
     colour = nx.greedy_color(graph, strategy="largest_first")
     of_agent = np.asarray([colour[i] for i in range(n)])
-    alike = [np.flatnonzero(of_agent == c) for c in range(of_agent.max() + 1)]
+    alike = [np.flatnonzero(of_agent == c) for c in range(int(of_agent.max()) + 1)]
     groups = [np.concatenate([group + n * copy for copy in range(copies)]) for group in alike]
     return _tables(groups, contacts.repeated(copies))
 

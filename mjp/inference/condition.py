@@ -9,6 +9,8 @@ from jax import Array
 
 from mjp.graph import Graph
 from mjp.inference.rules import engine_of, rule_of
+from mjp.observations import EachAgent
+from mjp.processes import InteractingParticles
 from mjp.trajectory import Trajectory
 
 
@@ -92,7 +94,8 @@ def engine_name(graph: Graph) -> str:
 
     Raises:
         ValueError: a graph without edges or roots.
-        TypeError: not a graph, a process without rules, or a mixture of families.
+        TypeError: not a graph, a process without rules, a mixture of families, or observations by agent of
+            something else than agents.
     """
     if not isinstance(graph, Graph):
         raise TypeError(f"graph must be a mjp.Graph, got {type(graph).__name__}")
@@ -103,4 +106,10 @@ def engine_name(graph: Graph) -> str:
     names = {rule_of(edges.process).engine for edges in graph.edges}
     if len(names) > 1:
         raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
+    agents = all(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
+    if not agents and any(isinstance(observed.likelihood, EachAgent) for observed in graph.observations):
+        raise TypeError(
+            "likelihood: mjp.EachAgent is for graphs of mjp.InteractingParticles, got one of "
+            f"{type(graph.edges[0].process).__name__}"
+        )
     return next(iter(names))

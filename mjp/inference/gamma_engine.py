@@ -150,7 +150,7 @@ def _prepare(
 ) -> tuple[Array, GammaTail, Anchors]:
     layout = model.layout
     anchors: Any = start
-    if anchors is None:
+    if start is None:
         bound = _rows(model, [], _roots(model)).bound[layout.levels.row_of_node]
         graph_like: Any = _Suggesting(model)
         first = at_observations(graph_like, sites) if sites else _roots(model)
@@ -159,7 +159,7 @@ def _prepare(
             still = jnp.zeros((layout.n_nodes, 2 if layout.bounded else 1), anchors.nodes.dtype)
 
             def refine(anchors: Anchors, _: None) -> tuple[Anchors, None]:
-                nodes, _, _ = forward(model, _rows(model, sites, anchors), still)
+                nodes = forward(model, _rows(model, sites, anchors), still)[0]
                 moved = jnp.where(jnp.isfinite(nodes), nodes, anchors.nodes[:, 0])
                 return _within(model, bound, moved), None
 

@@ -60,7 +60,7 @@ class StateEvidence:
         self.known[node] = state
 
     def _add(self, observed: Observations) -> None:
-        likelihood = observed.likelihood
+        likelihood: Any = observed.likelihood
         if isinstance(likelihood, Exactly):
             self._exactly(observed, likelihood)
         elif isinstance(likelihood, Misclassified):
