@@ -422,5 +422,5 @@ def test_a_rule_that_reads_what_is_not_there():
 def test_observations_by_agent_need_agents():
     g = mjp.chain(mjp.MarkovJump({("a", "b"): 1.0}), [0.0, 1.0], initial="a")
     g.observe(1, mjp.EachAgent(lambda s: dist.Normal(s, 1.0)), 1.0)
-    with pytest.raises(TypeError, match="EachAgent is for graphs of .*, got one of MarkovJump"):
+    with pytest.raises(TypeError, match=r"EachAgent is for graphs of .*, got one of MarkovJump"):
         mjp.condition(g)
