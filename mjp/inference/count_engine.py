@@ -21,7 +21,7 @@ from mjp.inference.closed_forms import closed_form_evidence, closed_form_guide
 from mjp.inference.condition import Guided
 from mjp.inference.count_observations import ObservedCounts, observed_counts
 from mjp.inference.count_schedule import Layout, layout_of
-from mjp.inference.guided_jumps import GuidedLanes, events_first, guided_jumps
+from mjp.inference.guided_jumps import GuidedLanes, StoredClocks, events_first, guided_jumps
 from mjp.inference.jump_guides import JumpGuide, ProductGuide
 from mjp.inference.linear_noise import linear_noise
 from mjp.inference.next_observations import guide_of
@@ -217,7 +217,7 @@ def guided_counts(
             tuple(start.T),
             take(constants[kind]),
             ends[chosen],
-            clocks[chosen][:, : process.n_reactions],
+            StoredClocks(clocks[chosen][:, : process.n_reactions]),
             slots,
         )
         return nodes.at[children[chosen]].set(jnp.stack(lanes.counts, axis=-1)), (start, lanes)

@@ -1,14 +1,59 @@
 """Guided jump paths, many at once: rates tilted by a guide that is frozen on a grid of times."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from mjp.inference.jump_guides import JumpGuide
+from mjp.inference.threefry import exponential, threefry
 from mjp.processes.reaction_network import ReactionNetwork
+
+
+class Clocks(Protocol):
+    """Exponential waiting times of the reactions of lanes, in internal time; a pytree of arrays (n, ...).
+
+    Attributes:
+        room: how many times there are for each reaction.
+    """
+
+    @property
+    def room(self) -> int: ...
+
+    def wait(self, reaction: Array, number: Array) -> Array:
+        """Of one lane, the waiting time before the event `number`, counted from zero, of a reaction."""
+        ...
+
+
+class StoredClocks(NamedTuple):
+    """Waiting times (n, L, K) that are known beforehand, such as innovations."""
+
+    times: Array
+
+    @property
+    def room(self) -> int:
+        return self.times.shape[-1]
+
+    def wait(self, reaction: Array, number: Array) -> Array:
+        return self.times[reaction, number]
+
+
+class DrawnClocks(eqx.Module):
+    """Waiting times that are drawn when they are needed, each from the key of its lane and its place.
+
+    Attributes:
+        keys: two words of random bits (n,) uint32.
+    """
+
+    keys: tuple[Array, Array]
+    room: int = eqx.field(static=True)
+
+    def wait(self, reaction: Array, number: Array) -> Array:
+        bits, _ = threefry(self.keys, jnp.asarray(number, jnp.uint32), jnp.asarray(reaction, jnp.uint32))
+        return exponential(bits).astype(jnp.result_type(float))
 
 
 class Given(NamedTuple):
@@ -54,7 +99,7 @@ def guided_jumps(
     counts: tuple[Array, ...],
     constants: tuple[Array, ...],
     ends: Array,
-    clocks: Array,
+    clocks: Clocks,
     slots: int,
     given: Given | None = None,
 ) -> GuidedLanes:
@@ -72,17 +117,17 @@ def guided_jumps(
         counts: the state at the start, one int32 array (n,) per species.
         constants: `process.constants` of each lane, (n,) each.
         ends: (n, cells) ends of the cells, since the start of the lane; equal ends make empty cells.
-        clocks: (n, L, K) exponential waiting times of every reaction, in its internal time.
+        clocks: exponential waiting times of every reaction, in its internal time.
         slots: buffer for events and crossed cells together.
         given: paths that are weighed instead of drawn; the weight of a path does not depend on the clocks.
     """
     dtype = jnp.result_type(float)
     n, n_cells = ends.shape
-    n_reactions, n_clocks = clocks.shape[1:]
+    n_reactions = process.n_reactions
     change = process.stoichiometry.astype(np.int32)
 
     def step(
-        lane: tuple, own: Any, constant: tuple, ends: Array, clocks: Array, given: Given | None
+        lane: tuple, own: Any, constant: tuple, ends: Array, clocks: Clocks, given: Given | None
     ) -> tuple[tuple, Array, Array]:
         time, cell, x, left, fired, weight, active, overflow, invalid = lane
         here = jax.tree.map(lambda leaf: leaf[cell], own)
@@ -104,12 +149,12 @@ def guided_jumps(
         weight = weight + span * (jnp.sum(guided) - jnp.sum(rate)) - jnp.where(happens, ratio[which], 0.0)
         fires = (np.arange(n_reactions) == which) & happens
         fired = fired + fires
-        following = jnp.take_along_axis(clocks, jnp.minimum(fired, n_clocks - 1)[:, None], axis=1)[:, 0]
+        following = clocks.wait(which, jnp.minimum(fired[which], clocks.room - 1))
         left = jnp.where(fires, following, jnp.maximum(left - span * guided, 0.0))
         added = jnp.sum(jnp.where(fires[:, None], change, 0), axis=0, dtype=jnp.int32)
         moved = tuple(count + added[i] for i, count in enumerate(x))
         last = ~happens & (cell == n_cells - 1)
-        short = jnp.any(fired >= n_clocks)
+        short = jnp.any(fired >= clocks.room)
         if given is not None:
             short = short & ~given.lanes
         after = (
@@ -138,11 +183,15 @@ def guided_jumps(
         return slot + 1, lanes, times, reactions
 
     flags = jnp.zeros(n, bool)
+    each = jnp.arange(n_reactions)
+    first_waits = jax.vmap(lambda own: jax.vmap(lambda which: own.wait(which, jnp.zeros_like(which)))(each))(
+        clocks
+    )
     start = (
         jnp.zeros(n, dtype),
         jnp.zeros(n, jnp.int32),
         tuple(counts),
-        clocks[:, :, 0].astype(dtype),
+        first_waits.astype(dtype),
         jnp.zeros((n, n_reactions), jnp.int32),
         jnp.zeros(n, dtype),
         ends[:, -1] > 0,

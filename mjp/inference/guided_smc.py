@@ -14,7 +14,7 @@ from mjp.graph import Graph
 from mjp.inference.condition import condition
 from mjp.inference.count_engine import CountGraph, CountGuided
 from mjp.inference.evidence import report_faults
-from mjp.inference.guided_jumps import Given, events_first, guided_jumps
+from mjp.inference.guided_jumps import DrawnClocks, Given, events_first, guided_jumps
 
 
 class Reference(NamedTuple):
@@ -190,7 +190,7 @@ def particle_sweep(
         if kept is not None:
             flags = jnp.tile((ids == 0) & keep, w)
             given = Given(flags, lanes_of(kept.times), lanes_of(kept.reactions))
-        shape = (w * n, process.n_reactions, guided.clocks)
+        bits = jax.random.bits(clock_key, (2, w * n), jnp.uint32)
         lanes = guided_jumps(
             process,
             guided.guide,
@@ -198,7 +198,7 @@ def particle_sweep(
             tuple(x.reshape(w * n, d).T),
             jax.tree.map(lanes_of, constants),
             lanes_of(ends),
-            jax.random.exponential(clock_key, shape),
+            DrawnClocks((bits[0], bits[1]), guided.clocks),
             guided.slots,
             given,
         )
