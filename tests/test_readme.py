@@ -8,7 +8,7 @@ import pytest
 
 FULL_COMPILATION = True  # long chains, whose run time repays it
 README = Path(__file__).resolve().parents[1] / "README.md"
-FEW, FEWER = '"draws": 200, "warmup": 200', '"draws": 50, "warmup": 50'
+FEW, FEWER = '"draws": 200, "warmup": 200', '"draws": 100, "warmup": 200'
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
