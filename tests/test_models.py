@@ -26,7 +26,6 @@ from mjp.models import (
     earthquakes,
     get,
     influenza,
-    lasers,
     lynx_hare,
     lynx_hare_counts,
     maximise,
@@ -183,15 +182,6 @@ def test_the_neurons_data_are_what_it_generates():
     data, again = neuron.load(), neuron.generate(seed=3)
     np.testing.assert_array_equal(data.times, again.times)
     np.testing.assert_allclose(data.values, again.values, atol=1e-6)
-
-
-def test_the_lasers_data_are_what_it_generates():
-    data, again = lasers.load(), lasers.generate(seed=5)
-    np.testing.assert_array_equal(data.times, again.times)
-    np.testing.assert_allclose(data.values, again.values, atol=1e-9)
-    assert lasers.table(data, np.tile(np.arange(11.0), (6, 1)).reshape(-1))["laser 6"].tolist() == [
-        *range(1, 11)
-    ]
 
 
 def test_a_users_own_table(tmp_path):

@@ -10,7 +10,6 @@ from mjp.models import (
     cav,
     earthquakes,
     influenza,
-    lasers,
     lynx_hare,
     neuron,
     nile,
@@ -249,21 +248,6 @@ _ENTRIES = (
         reference="simulated; model of FitzHugh (1961), Biophysical Journal 1(6):445-466",
         settings=_settings(neuron.COORDS),
         columns=neuron.COLUMNS,
-    ),
-    Model(
-        name="lasers",
-        title="Wear of lasers",
-        model=lasers.wear,
-        load=lasers.load,
-        graph_site="wear",
-        description=(
-            "Simulated growth of the operating current of six lasers, read with an error every 400 hours: "
-            "Gamma processes with a speed for each laser."
-        ),
-        reference="simulated; model of Lawless and Crowder (2004), Lifetime Data Anal. 10(3):213-227",
-        settings=_settings(lasers.COORDS, {"speeds": ["laser"]}),
-        columns=lasers.COLUMNS,
-        table=lasers.table,
     ),
     Model(
         name="influenza",
