@@ -144,7 +144,7 @@ def _agents(
     if not isinstance(likelihood, EachAgent):
         log_table, codes = _labelled(graph, observed, process, values)
     elif known:
-        missing = np.asarray(values != values, bool) | np.asarray(values == None, bool)  # noqa: E711
+        missing = _missing(values)
         distinct, codes = np.unique(np.where(missing, 0.0, values).astype(float), return_inverse=True)
         codes = np.where(missing, len(distinct), codes.reshape(missing.shape))
         log_table = _log_densities(likelihood, jnp.asarray(distinct), k)
@@ -197,7 +197,7 @@ def _labelled(
     codes = np.full(values.shape, -1, dtype=np.int32)
     for position, label in enumerate(outcomes):
         codes[np.asarray(values == label, bool)] = position
-    missing = np.asarray(values != values, bool) | np.asarray(values == None, bool)  # noqa: E711
+    missing = _missing(values)
     bad = np.argwhere((codes < 0) & ~missing)
     if len(bad):
         row, agent = (int(i) for i in bad[0])
@@ -235,3 +235,8 @@ def _totals(observed: Observations, process: InteractingParticles, order: ChainO
     position[order.nodes.reshape(-1)] = np.arange(t * r)
     full = jnp.full((t * r, *event), jnp.nan).at[position[observed.nodes]].set(values)
     return TotalsSeen(full.reshape(t, r, *event), likelihood, process.states)
+
+
+def _missing(values: Any) -> np.ndarray:
+    """Which entries of an array of labels or numbers are None or NaN."""
+    return np.asarray(values != values, bool) | np.asarray(values == None, bool)  # noqa: E711
