@@ -190,18 +190,7 @@ def _jump_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory |
     size = options["max_events"]
     roots = _first_states(name, graph)
     law = PathLaw(graph, size, roots)
-    quiet = bool(_STRUCTURE_ONLY) or _initialising()
-    value: Any = _at_start(name + PATH, law, law.empty) if quiet else numpyro.sample(name + PATH, law)
-    if quiet:
-        _jump_factor(name, jnp.zeros(graph.n_nodes))
-        return MarginalPath(name)
-    trajectory = law.trajectory(value)
-    likelihood = PathLikelihood(law)
-    _collect(name, graph, likelihood, trajectory)
-    _jump_factor(name, likelihood.log_likelihoods(trajectory))
-    if _seeded():
-        numpyro.deterministic(name, trajectory.values)
-    return trajectory
+    return _given_path(name, graph, law, law.empty, PathLikelihood)
 
 
 def has_agent_path(graph: Graph) -> bool:
@@ -224,13 +213,19 @@ def _agent_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory 
             "graph (series= of mjp.chain), outside of plates"
         )
     law = AgentPathLaw(graph)
+    return _given_path(name, graph, law, law.start, AgentPathLikelihood)
+
+
+def _given_path(
+    name: str, graph: Graph, law: Any, start: Any, likelihood_of: Callable[[Any], Any]
+) -> Trajectory | MarginalPath:
+    """A path as a latent site with its law; the factor is the likelihood of the data given the path."""
     if _STRUCTURE_ONLY or _initialising():
-        _at_start(name + PATH, law, law.start)
+        _at_start(name + PATH, law, start)
         _jump_factor(name, jnp.zeros(graph.n_nodes))
         return MarginalPath(name)
-    value: Any = numpyro.sample(name + PATH, law)
-    trajectory = law.trajectory(value)
-    likelihood = AgentPathLikelihood(law)
+    trajectory = law.trajectory(numpyro.sample(name + PATH, law))
+    likelihood = likelihood_of(law)
     _collect(name, graph, likelihood, trajectory)
     _jump_factor(name, likelihood.log_likelihoods(trajectory))
     if _seeded():

@@ -17,7 +17,7 @@ from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP, SNAPSHOT, Kernels
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.rules.state_observations import UNKNOWN, StateEvidence
-from mjp.inference.schedule import Levels, Paths, schedule_levels, schedule_paths, topological_depth
+from mjp.inference.schedule import Levels, Paths, component_of_nodes, schedule_levels, schedule_paths
 from mjp.observations import is_missing
 from mjp.processes.finite_states import FiniteStateProcess
 from mjp.state_trajectory import Pieces
@@ -112,8 +112,7 @@ def declared(graph: Graph, *, observed: bool = True) -> Declared:
     parent = np.full(n_nodes, -1, dtype=np.int64)
     for batch in edges:
         parent[batch.children] = batch.parents
-    _check_roots(graph, parent)
-    _, head = topological_depth(parent)
+    component = component_of_nodes(graph, parent)
     evidence = StateEvidence(graph, process, n_nodes)
     arrival = evidence.arrival if observed else np.full(n_nodes, SNAPSHOT, dtype=np.int8)
     if np.any(arrival == EXACT_TRANSITION):
@@ -123,9 +122,7 @@ def declared(graph: Graph, *, observed: bool = True) -> Declared:
         evidence.known[:] = UNKNOWN
         evidence.factors = []
     root_nodes, root_laws = _roots(graph, evidence)
-    of_root = np.zeros(n_nodes, dtype=np.int64)
-    of_root[root_nodes] = graph.component_of_root()
-    return Declared(process, edges, evidence, arrival, parent, of_root[head], root_nodes, root_laws)
+    return Declared(process, edges, evidence, arrival, parent, component, root_nodes, root_laws)
 
 
 def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
@@ -190,15 +187,6 @@ def _process(graph: Graph) -> FiniteStateProcess:
                 f"{list(first.states)} and {list(other.states)}"
             )
     return first
-
-
-def _check_roots(graph: Graph, parent: np.ndarray) -> None:
-    declared = np.zeros(len(parent), dtype=bool)
-    for roots in graph.roots:
-        declared[roots.nodes] = True
-    orphans = np.flatnonzero((parent < 0) & ~declared)
-    if len(orphans):
-        raise ValueError(f"{graph.describe_node(int(orphans[0]))} has no parent and is not a root")
 
 
 def _split_at_breaks(graph: Graph) -> tuple[list[Edges], np.ndarray]:

@@ -13,7 +13,7 @@ from mjp._checks import is_concrete
 from mjp.graph import Edges, Graph
 from mjp.inference.merging import merged
 from mjp.inference.pinning import exact_values
-from mjp.inference.schedule import Levels, schedule_levels, topological_depth
+from mjp.inference.schedule import Levels, component_of_nodes, schedule_levels, topological_depth
 from mjp.processes.gamma_process import GammaProcess
 from mjp.vector_trajectory import Ends
 
@@ -104,12 +104,7 @@ def evaluate(graph: Graph, *, observed: bool) -> GammaGraph:
     n = graph.n_nodes
     parent = graph.parents()
     root_nodes = np.concatenate([roots.nodes for roots in graph.roots])
-    orphans = np.setdiff1d(np.flatnonzero(parent < 0), root_nodes)
-    if len(orphans):
-        raise ValueError(f"{graph.describe_node(int(orphans[0]))} has no parent and is not a root")
-    _, head = topological_depth(parent)
-    of_root = np.zeros(n, dtype=np.int64)
-    of_root[root_nodes] = graph.component_of_root()
+    component = component_of_nodes(graph, parent)
     dtype = jnp.result_type(float)
     values, known = jnp.zeros(n + 1, dtype), np.zeros(n + 1, dtype=bool)
     process: Any = graph.edges[0].process
@@ -135,7 +130,7 @@ def evaluate(graph: Graph, *, observed: bool) -> GammaGraph:
     levels = schedule_levels(parent)
     layout = Layout(
         parent=parent,
-        component=of_root[head],
+        component=component,
         root_nodes=root_nodes,
         n_components=max(int(np.prod(graph.batch_shape)), 1),
         levels=levels,

@@ -16,7 +16,7 @@ from mjp.graph import Graph, Roots
 from mjp.inference.pinning import PinnedEdges, select_edges
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import rule_of
-from mjp.inference.schedule import Levels, Paths, schedule_levels, schedule_paths, topological_depth
+from mjp.inference.schedule import Levels, Paths, component_of_nodes, schedule_levels, schedule_paths
 from mjp.processes.gaussian import GaussianProcess, Interval
 from mjp.vector_trajectory import Ends
 
@@ -116,13 +116,7 @@ def evaluate(graph: Graph, pinned: PinnedEdges) -> GaussianGraph:
     for edges in pinned.edges:
         parent[edges.children] = edges.parents
     root_nodes = np.concatenate([roots.nodes for roots in graph.roots])
-    orphans = np.setdiff1d(np.flatnonzero(parent < 0), root_nodes)
-    if len(orphans):
-        raise ValueError(f"{graph.describe_node(int(orphans[0]))} has no parent and is not a root")
-    _, head = topological_depth(parent)
-    of_root = np.zeros(n, dtype=np.int64)
-    of_root[root_nodes] = graph.component_of_root()
-    component = of_root[head]
+    component = component_of_nodes(graph, parent)
     laws = [_root_law(roots, dim, graph) for roots in graph.roots]
     dtype = jnp.result_type(float, *(mean for mean, _ in laws))
     alone = len(pinned.edges) == 1

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import equinox as eqx
 import numpy as np
 
+from mjp.graph import Graph
+
 _ROW_OVERHEAD = 48  # one scan step costs about as much as this many rows of work
 
 
@@ -40,6 +42,21 @@ class Levels(eqx.Module):
     edge: np.ndarray  # (R + 1,) child node whose edge leads to the row; the dummy for the identity
     roots: np.ndarray  # (n_roots,) rows
     row_of_node: np.ndarray  # (n_nodes,)
+
+
+def component_of_nodes(graph: Graph, parent: np.ndarray) -> np.ndarray:
+    """Entry of the evidence that each node, inserted ones included, belongs to; `parent` is -1 at roots.
+
+    Raises:
+        ValueError: a node that has no parent and is not a root; a cycle.
+    """
+    roots = np.concatenate([roots.nodes for roots in graph.roots])
+    orphans = np.setdiff1d(np.flatnonzero(parent < 0), roots)
+    if len(orphans):
+        raise ValueError(f"{graph.describe_node(int(orphans[0]))} has no parent and is not a root")
+    of_root = np.zeros(len(parent), dtype=np.int64)
+    of_root[roots] = graph.component_of_root()
+    return of_root[topological_depth(parent)[1]]
 
 
 def topological_depth(parent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,17 +1,16 @@
 """Paths of interacting particles given parameters and data, agent by agent."""
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from numpyro.infer.mcmc import MCMCKernel
 
 from mjp._checks import check_count
 from mjp.inference.individual_forward_backward import colours_of, possible_path, sweep
 from mjp.inference.kernels.keys import check_one_key
+from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.particle_chain import evaluate
 from mjp.inference.particle_engine import condition_particles, guided_path
 from mjp.numpyro_bridge import PATH, has_agent_path, recording
@@ -31,7 +30,7 @@ class IndividualForwardBackwardState(NamedTuple):
     rng_key: Array
 
 
-class IndividualForwardBackward(MCMCKernel):
+class IndividualForwardBackward(PathKernel):
     """Updates the paths `…/path` of interacting particles, given all other sites.
 
     Agents get new paths one after the other, each from its law given the paths of the others and the data,
@@ -51,20 +50,8 @@ class IndividualForwardBackward(MCMCKernel):
 
     def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, sweeps: int = 1):
         check_count("sweeps", sweeps)
-        self._model, self._sites, self._sweeps = model, sites, sweeps
-
-    @property
-    def sample_field(self) -> str:
-        return "z"
-
-    @property
-    def model(self) -> Callable:
-        return self._model
-
-    def wrap_model(self, wrapper: Callable) -> "IndividualForwardBackward":
-        kernel = copy.copy(self)
-        kernel._model = wrapper(self._model)
-        return kernel
+        super().__init__(model, sites)
+        self._sweeps = sweeps
 
     def get_diagnostics_str(self, state: Any) -> Any:
         return f"moved={float(state.moved):.2f}"

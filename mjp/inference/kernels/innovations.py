@@ -1,6 +1,5 @@
 """What kernels on standard normal innovations have in common."""
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from numpyro.infer.mcmc import MCMCKernel
 from numpyro.infer.util import log_density
 
 from mjp.inference.kernels.keys import check_one_key
+from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.numpyro_bridge import INNOVATIONS
 
 
@@ -40,7 +39,7 @@ class InnovationState(NamedTuple):
     rng_key: Array
 
 
-class InnovationKernel(MCMCKernel):
+class InnovationKernel(PathKernel):
     """Updates the sites `…/innovations` of a model, given all others.
 
     Args:
@@ -52,24 +51,12 @@ class InnovationKernel(MCMCKernel):
     def __init__(self, model: Callable, sites: Sequence[str] | None = None, target_accept: float = 0.5):
         if not 0 < target_accept < 1:
             raise ValueError(f"target_accept must be in (0, 1), got {target_accept!r}")
-        self._model, self._sites, self._target = model, sites, target_accept
-
-    @property
-    def sample_field(self) -> str:
-        return "z"
-
-    @property
-    def model(self) -> Callable:
-        return self._model
+        super().__init__(model, sites)
+        self._target = target_accept
 
     @abstractmethod
     def _step_sizes(self, size: int) -> Array:
         """First step sizes."""
-
-    def wrap_model(self, wrapper: Callable) -> "InnovationKernel":
-        kernel = copy.copy(self)
-        kernel._model = wrapper(self._model)
-        return kernel
 
     def get_diagnostics_str(self, state: Any) -> Any:
         return f"{type(self).__name__} acc. prob={float(state.mean_accept):.2f}"

@@ -1,18 +1,17 @@
 """Particle Gibbs: jump paths given parameters and data, by conditional sequential Monte Carlo."""
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from numpyro.infer.mcmc import MCMCKernel
 
 from mjp._checks import check_count
 from mjp.inference.condition import condition
 from mjp.inference.guided_smc import Reference, particle_sweep
 from mjp.inference.kernels.keys import check_one_key
+from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.path_law import pack, unpack
 from mjp.numpyro_bridge import PATH, ROOTS, has_jump_path, recording
 
@@ -37,7 +36,7 @@ class ParticleGibbsState(NamedTuple):
     rng_key: Array
 
 
-class ParticleGibbs(MCMCKernel):
+class ParticleGibbs(PathKernel):
     """Updates the paths `…/path` of a model, given all other sites, with guided particles.
 
     Every sweep leaves the law of the path given parameters and data invariant, whatever the number of
@@ -54,20 +53,8 @@ class ParticleGibbs(MCMCKernel):
         check_count("particles", particles)
         if particles < 2:
             raise ValueError(f"particles must be at least 2, got {particles}")
-        self._model, self._sites, self._particles = model, sites, particles
-
-    @property
-    def sample_field(self) -> str:
-        return "z"
-
-    @property
-    def model(self) -> Callable:
-        return self._model
-
-    def wrap_model(self, wrapper: Callable) -> "ParticleGibbs":
-        kernel = copy.copy(self)
-        kernel._model = wrapper(self._model)
-        return kernel
+        super().__init__(model, sites)
+        self._particles = particles
 
     def get_diagnostics_str(self, state: Any) -> Any:
         return f"particle ESS={float(state.particle_ess):.2f} moved={float(state.moved):.2f}"

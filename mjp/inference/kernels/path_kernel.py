@@ -1,0 +1,32 @@
+"""What kernels on the paths of a model have in common."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from numpyro.infer.mcmc import MCMCKernel
+
+
+class PathKernel(MCMCKernel):
+    """A kernel that updates the sites `z` of paths of a model, and may stand as a block in `Gibbs`.
+
+    Args:
+        model: a NumPyro model that contains `mjp.sample`.
+        sites: names given to `mjp.sample`; by default all that the kernel can update.
+    """
+
+    def __init__(self, model: Callable, sites: Sequence[str] | None):
+        self._model, self._sites = model, sites
+
+    @property
+    def sample_field(self) -> str:
+        return "z"
+
+    @property
+    def model(self) -> Callable:
+        return self._model
+
+    def wrap_model(self, wrapper: Callable) -> Self:
+        kernel = copy.copy(self)
+        kernel._model = wrapper(self._model)
+        return kernel
