@@ -26,7 +26,7 @@ from mjp.inference.jump_guides import JumpGuide, ProductGuide
 from mjp.inference.linear_noise import linear_noise
 from mjp.inference.next_observations import guide_of
 from mjp.inference.rules.registry import register_engine
-from mjp.inference.schedule import topological_depth
+from mjp.inference.schedule import component_of_nodes
 from mjp.inference.segments import Segments, segment_sum
 from mjp.processes.gaussian import GaussianProcess
 from mjp.processes.reaction_network import ReactionNetwork
@@ -273,9 +273,7 @@ def evaluate(graph: Graph, cells: int | None) -> CountGraph:
     parent = np.full(n, -1, dtype=np.int64)
     parent[layout.pieces.children] = layout.pieces.parents
     root_nodes = np.concatenate([roots.nodes for roots in graph.roots])
-    _, head = topological_depth(parent)
-    of_root = np.zeros(n, dtype=np.int64)
-    of_root[root_nodes] = graph.component_of_root()
+    component = component_of_nodes(graph, parent)
     process = layout.processes[0]
     laws, values = [], []
     for roots in graph.roots:
@@ -296,7 +294,7 @@ def evaluate(graph: Graph, cells: int | None) -> CountGraph:
     static = Static(
         layout,
         parent,
-        of_root[head],
+        component,
         root_nodes,
         tuple(laws),
         max(int(np.prod(graph.batch_shape)), 1),
