@@ -18,20 +18,25 @@ from mjp._checks import is_concrete
 from mjp.graph import Graph
 from mjp.inference import cheapest_options, condition, is_exact_family
 from mjp.inference.agent_path_law import AgentPathLaw, AgentPathLikelihood
+from mjp.inference.anchors import Anchors
 from mjp.inference.condition import Guided
 from mjp.inference.path_law import PathLaw, PathLikelihood
-from mjp.processes import InteractingParticles, ReactionNetwork
+from mjp.inference.state_path_law import StatePathLaw
+from mjp.processes import InteractingParticles, MarkovJump, ReactionNetwork
+from mjp.processes.gaussian import GaussianProcess
 from mjp.trajectory import Trajectory
 
 INNOVATIONS, PATH, ROOTS = "/innovations", "/path", "/roots"
 HIDDEN = (INNOVATIONS, PATH, ROOTS)  # ends of the names of latent sites that belong to paths
 _JUMPS = "mjp jumps"  # marks the factor of a graph whose path is a jump path
+_JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite states that is a site
 _EVENTS = 256  # on an edge, where neither the user nor a fit has chosen a buffer
 
 _RECORDERS: list[dict[str, tuple[Graph, dict[str, Any]]]] = []
 _COLLECTORS: list[dict[str, "Conditioned"]] = []
 _STRUCTURE_ONLY: list[bool] = []
 _DEFAULTS: list[dict[str, dict[str, Any]]] = []
+_LINEAR_NOISE: list[bool] = []
 
 
 class Conditioned(NamedTuple):
@@ -80,6 +85,10 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     gradient-based kernels see the smooth density of the complete data. With `latent="innovations"` the path
     is a function of innovations instead, for `mjp.inference.CrankNicolson`.
 
+    With `latent="path"` the path of a chain or panel of `MarkovJump` is not marginalised but a latent site of
+    the same kind, see `mjp.inference.state_path_law.StatePathLaw`, for `mjp.inference.UniformizationGibbs`;
+    `max_jumps` is the buffer of an edge.
+
     Args:
         name: name of the site.
         graph: the graph; its observations are the data.
@@ -102,9 +111,11 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
         _RECORDERS[-1][name] = (graph, options)
         return MarginalPath(name)
     if has_jump_path(graph):
-        return _jump_path(name, graph, options)
+        return _linear_noise(name, graph, options) if _LINEAR_NOISE else _jump_path(name, graph, options)
     if has_agent_path(graph):
         return _agent_path(name, graph, options)
+    if has_state_path(graph, options):
+        return _state_path(name, graph, options)
     if not is_exact_family(graph):
         return _guided(name, graph, options)
     if _STRUCTURE_ONLY:
@@ -182,11 +193,6 @@ def _jump_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory |
         raise ValueError(f"latent must be 'path' or 'innovations', got {latent!r}")
     if latent == "innovations":
         return _guided(name, graph, options)
-    if _plate_sizes():
-        raise ValueError(
-            f"{name}: a path of counts inside of the plates {_plate_sizes()}; declare all series in one "
-            "graph (series= of mjp.chain), outside of plates"
-        )
     size = options["max_events"]
     roots = _first_states(name, graph)
     law = PathLaw(graph, size, roots)
@@ -207,11 +213,6 @@ def _agent_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory 
     """A path of interacting particles as a latent site of its own."""
     if options:
         raise ValueError(f"{name}: a path of interacting particles is drawn without {sorted(options)}")
-    if _plate_sizes():
-        raise ValueError(
-            f"{name}: interacting particles inside of the plates {_plate_sizes()}; declare all series in one "
-            "graph (series= of mjp.chain), outside of plates"
-        )
     law = AgentPathLaw(graph)
     return _given_path(name, graph, law, law.start, AgentPathLikelihood)
 
@@ -220,6 +221,11 @@ def _given_path(
     name: str, graph: Graph, law: Any, start: Any, likelihood_of: Callable[[Any], Any]
 ) -> Trajectory | MarginalPath:
     """A path as a latent site with its law; the factor is the likelihood of the data given the path."""
+    if _plate_sizes():
+        raise ValueError(
+            f"{name}: a path as a latent site inside of the plates {_plate_sizes()}; declare all series in "
+            "one graph (series= of mjp.chain, or a panel), outside of plates"
+        )
     if _STRUCTURE_ONLY or _initialising():
         _at_start(name + PATH, law, start)
         _jump_factor(name, jnp.zeros(graph.n_nodes))
@@ -231,6 +237,50 @@ def _given_path(
     if _seeded():
         numpyro.deterministic(name, trajectory.values)
     return trajectory
+
+
+def has_state_path(graph: Graph, options: dict[str, Any]) -> bool:
+    """Whether the path of a graph of finite states is to be a site; raises where it cannot be.
+
+    Raises:
+        ValueError: `latent` of another value, or for another family.
+    """
+    latent = options.get("latent")
+    if latent is None or has_jump_path(graph):
+        return False
+    finite = all(isinstance(edges.process, MarkovJump) for edges in graph.edges)
+    if latent != "path" or not finite:
+        raise ValueError(
+            f"latent={latent!r}: reaction networks take 'path' or 'innovations', MarkovJump takes 'path'; "
+            "other paths are marginalised, or follow from their innovations"
+        )
+    return True
+
+
+def state_path_law(graph: Graph, options: dict[str, Any]) -> StatePathLaw:
+    """The law of a path of finite states that is a site."""
+    return StatePathLaw(graph, options.get("max_jumps", _JUMP_ROOM))
+
+
+def _state_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | MarginalPath:
+    """A path of finite states as a latent site of its own."""
+    law = state_path_law(graph, options)
+    return _given_path(name, graph, law, law.constant, lambda law: law)
+
+
+def _linear_noise(name: str, graph: Graph, options: dict[str, Any]) -> MarginalPath:
+    """The evidence of the linear noise approximation in place of a path and its observations."""
+    chosen = options.get("auxiliary")
+    options = {k: v for k, v in options.items() if k not in ("auxiliary", "latent")}
+    auxiliary = chosen if isinstance(chosen, GaussianProcess | Anchors) else "linear noise"
+    evidence = lambda: condition(graph, auxiliary=auxiliary, **options).log_evidence
+    if _STRUCTURE_ONLY or _initialising():
+        shape = jax.eval_shape(evidence)
+        terms = jnp.zeros(shape.shape, shape.dtype)
+    else:
+        terms = evidence()
+    numpyro.factor(f"{name}/log_likelihood", terms)
+    return MarginalPath(name)
 
 
 def _jump_factor(name: str, terms: jax.Array) -> None:
@@ -392,6 +442,19 @@ def without_jump_paths(model: Callable) -> Callable:
         return site["type"] == "sample" and hidden(site)
 
     return block(model, hide_fn=hide)
+
+
+def with_linear_noise(model: Callable) -> Callable:
+    """The model with the linear noise approximation, which is smooth, in place of its jump paths."""
+
+    def approximated(*args: Any, **kwargs: Any) -> Any:
+        _LINEAR_NOISE.append(True)
+        try:
+            return model(*args, **kwargs)
+        finally:
+            _LINEAR_NOISE.pop()
+
+    return approximated
 
 
 def latent_sites(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:

@@ -9,13 +9,29 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
+from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
+from scipy.optimize import minimize
 
 from mjp.inference import condition, is_exact_family
-from mjp.numpyro_bridge import HIDDEN, defaults, has_agent_path, has_jump_path, recorded_options, structure
+from mjp.numpyro_bridge import (
+    HIDDEN,
+    INNOVATIONS,
+    defaults,
+    has_agent_path,
+    has_jump_path,
+    latent_sites,
+    recorded_options,
+    structure,
+    structure_only,
+    with_linear_noise,
+)
 
 _PRIOR_DRAWS = 15
 _ROOM = 2
+_ROUNDS = 4  # of anchors of jump paths, each at the mode that the ones before lead to
 
 
 class PreparedModel:
@@ -34,12 +50,16 @@ class PreparedModel:
 def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
     """The model with the anchors of its guides at the prior median, and room for the jumps of its paths.
 
-    Graphs for which the user chose an auxiliary, or a buffer, keep it.
+    Those of jump paths go on to the mode of the posterior under the linear noise approximation, which also
+    proposes parameters: linearised far from the data it can be wrong by many units of the log-evidence. They
+    stay where the model has innovations besides. Graphs for which the user chose an auxiliary, or a buffer,
+    keep it.
     """
     if not _anything_to_prepare(model, args, kwargs):
         return model
     parameters = prior_median(model, args, kwargs)
     found: dict[str, dict[str, Any]] = {}
+    jumping: list[str] = []
     for name, (graph, options) in recorded_options(model, args, kwargs, parameters).items():
         if has_jump_path(graph):
             sized = {k: v for k, v in options.items() if k not in ("max_events", "latent")}
@@ -48,12 +68,16 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
             found[name] = {"max_events": _ROOM * jumps.clocks}
             if jumps.anchors is not None and "auxiliary" not in options:
                 found[name]["auxiliary"] = jumps.anchors
+                jumping.append(name)
             continue
         if has_agent_path(graph) or is_exact_family(graph) or "auxiliary" in options:
             continue
         guided: Any = condition(graph, **options)
         if not guided.exact:
             found[name] = {"auxiliary": guided.anchors}
+    innovations = [site for site in latent_sites(model, args, kwargs) if site.endswith(INNOVATIONS)]
+    if jumping and parameters and not innovations:
+        found = _anchored_at_mode(model, args, kwargs, parameters, found, jumping)
     return PreparedModel(model, found) if found else model
 
 
@@ -67,6 +91,55 @@ def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:
 
     jax.eval_shape(declare)  # the kinds of the processes are known without any value
     return any(found)
+
+
+def _anchored_at_mode(
+    model: Callable,
+    args: tuple,
+    kwargs: dict,
+    parameters: dict[str, Any],
+    options: dict[str, dict[str, Any]],
+    names: list[str],
+) -> dict[str, dict[str, Any]]:
+    """Options whose anchors belong to the mode of the posterior under the linear noise approximation."""
+
+    def with_anchors(anchors: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return {k: {**v, "auxiliary": anchors[k]} if k in anchors else v for k, v in options.items()}
+
+    def energy(flat: jax.Array, anchors: dict[str, Any]) -> jax.Array:
+        approximated = with_linear_noise(PreparedModel(model, with_anchors(anchors)))
+        value: Any = potential_energy(approximated, args, kwargs, unravel(flat))
+        return value
+
+    def anchors_at(flat: jax.Array) -> dict[str, Any]:
+        with structure_only():
+            values = constrain_fn(with_linear_noise(model), args, kwargs, unravel(flat))
+        found = recorded_options(model, args, kwargs, values)
+        sized = {name: options[name]["max_events"] for name in names}
+        conditioned: dict[str, Any] = {
+            name: condition(found[name][0], **{**found[name][1], "max_events": sized[name]}) for name in names
+        }
+        return {name: guided.anchors for name, guided in conditioned.items()}
+
+    with structure_only():
+        free = unconstrain_fn(with_linear_noise(model), args, kwargs, parameters)
+    start, unravel = ravel_pytree({name: free[name] for name in parameters})
+    at, found = np.asarray(start), {name: options[name]["auxiliary"] for name in names}
+    slope, anchored = jax.jit(jax.value_and_grad(energy)), jax.jit(anchors_at)
+    for _ in range(_ROUNDS):
+        objective = lambda flat, found=found: tuple(
+            np.asarray(v, float) for v in slope(jnp.asarray(flat), found)
+        )
+        result: Any = minimize(objective, at, jac=True, method="L-BFGS-B", options={"maxiter": 50})
+        if not np.isfinite(result.fun):
+            break
+        new = anchored(jnp.asarray(result.x, start.dtype))
+        if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(new)):
+            break
+        moved, at, found = np.max(np.abs(result.x - at)), result.x, new
+        if moved < 0.01:
+            break
+    return with_anchors(found)
 
 
 def prior_median(model: Callable, args: tuple, kwargs: dict) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from mjp.inference.agent_path_law import AgentPathLaw
 from mjp.inference.kernels import IndividualForwardBackward, ParticleGibbs, ParticleMarginal
 from mjp.inference.kernels.agent_gibbs import AgentGibbs
+from mjp.inference.state_path_law import StatePathLaw
 from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, latent_sites
 
 _DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
@@ -25,13 +26,19 @@ def choose_engine(
         ValueError: an engine that does not exist, a model without latent sites, or with discrete ones.
         TypeError: an engine that is neither a name nor a NumPyro kernel.
     """
+    sites = latent_sites(model, args, kwargs)
+    states = [name for name, site in sites.items() if isinstance(site["fn"], StatePathLaw)]
+    if states:
+        raise ValueError(
+            f"model: the path {states[0]!r} of finitely many states is a site; mjp.fit marginalises it "
+            "without latent='path'. With it, run numpyro.infer.MCMC"
+        )
     if isinstance(engine, MCMCKernel):
         return type(engine).__name__, lambda: _fresh(engine)
     if not isinstance(engine, str):
         raise TypeError(f"engine must be a name or a NumPyro kernel, got {type(engine).__name__}")
     if engine not in ("auto", "nuts"):
         raise ValueError(f"engine must be 'auto', 'nuts' or a NumPyro kernel, got {engine!r}")
-    sites = latent_sites(model, args, kwargs)
     if not sites:
         raise ValueError("model has no latent sites, so there is nothing to infer; use mjp.condition")
     paths = [name for name in sites if name.endswith((PATH, ROOTS))]

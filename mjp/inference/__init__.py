@@ -23,14 +23,16 @@ from mjp.inference.simulate import simulate as simulate
 
 def __getattr__(name: str) -> object:
     """The kernels, which stand above this package and are imported when they are asked for."""
-    if name not in (
+    kernels = (
         "CrankNicolson",
         "IndividualForwardBackward",
         "InfiniteHMC",
         "ParticleGibbs",
         "ParticleMarginal",
-    ):
+        "UniformizationGibbs",
+    )
+    if name not in kernels:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mjp.inference import kernels
+    from mjp.inference import kernels as package
 
-    return getattr(kernels, name)
+    return getattr(package, name)

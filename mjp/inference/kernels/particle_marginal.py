@@ -16,10 +16,10 @@ from numpyro.infer.util import potential_energy, unconstrain_fn
 from mjp._checks import check_count
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths, share_moved
-from mjp.numpyro_bridge import PATH, ROOTS, without_jump_paths
+from mjp.numpyro_bridge import PATH, ROOTS, with_linear_noise, without_jump_paths
 
 _STARTS = 8  # prior draws of which a chain starts at the best
-_TARGET = 0.234
+_DEPTH = 6  # of the trees of proposals
 
 
 class ParticleMarginalState(NamedTuple):
@@ -27,9 +27,9 @@ class ParticleMarginalState(NamedTuple):
 
     Attributes:
         z: unconstrained parameters, and paths.
-        nuts: state of NUTS on the parameters.
+        nuts: state of NUTS on the parameters given the path.
+        surrogate: state of NUTS on the parameters under the linear noise approximation.
         log_evidence: estimate that belongs to the present particles.
-        mean, covariance: of the parameters so far; scale: of the proposals, on the log scale.
         jumped: acceptance probability of the last particle marginal move.
         particle_ess, renewed, moved, overflow: see `ParticleGibbsState`.
     """
@@ -37,10 +37,8 @@ class ParticleMarginalState(NamedTuple):
     i: Array
     z: dict[str, Array]
     nuts: Any
+    surrogate: Any
     log_evidence: Array
-    mean: Array
-    covariance: Array
-    scale: Array
     potential_energy: Array
     jumped: Array
     particle_ess: Array
@@ -56,27 +54,34 @@ class ParticleMarginal(MCMCKernel):
 
     NUTS moves the parameters given the path. Conditional sequential Monte Carlo renews the path given the
     parameters; its particles estimate the evidence, as those of a particle filter that had produced the path
-    would. A particle marginal Metropolis step then proposes parameters and new particles together, accepted
-    by $\hat Z(\theta') p(\theta') / \hat Z(\theta) p(\theta)$, which moves parameters further than a path
-    that is kept would let them. All leave the same extended law of parameters and particles invariant
-    (Andrieu, Doucet & Holenstein 2010; Mendes, Scharth & Kohn 2020).
+    would. A particle marginal Metropolis step then proposes parameters and new particles together, which
+    moves parameters further than a path that is kept would let them. All leave the same extended law of
+    parameters and particles invariant (Andrieu, Doucet & Holenstein 2010; Mendes, Scharth & Kohn 2020).
 
-    Proposals are a random walk with the covariance of the warm-up's draws, whose scale is adapted to an
-    acceptance of 0.234; both are kept after it.
+    Proposals come from the linear noise approximation, whose evidence $Z_0$ is smooth: `steps` transitions of
+    NUTS on $Z_0(\theta) p(\theta)$, a reversible kernel, are accepted by
+    $\hat Z(\theta') Z_0(\theta) / (\hat Z(\theta) Z_0(\theta'))$ (surrogate transitions; Liu 2001, Monte
+    Carlo Strategies in Scientific Computing, section 9.4.3). The approximation enters the acceptance alone:
+    where it is good, parameters are nearly independent of those before. Steps and masses of NUTS are kept
+    after the warm-up.
 
     Args:
         model: a NumPyro model that contains `mjp.sample` of reaction networks, and parameters.
         particles: of each series of each graph.
+        steps: transitions of NUTS in a proposal.
         dense_mass: of NUTS.
     """
 
-    def __init__(self, model: Callable, *, particles: int = 50, dense_mass: Any = True):
+    def __init__(self, model: Callable, *, particles: int = 50, steps: int = 3, dense_mass: Any = True):
         check_count("particles", particles)
+        check_count("steps", steps)
         if particles < 2:
             raise ValueError(f"particles must be at least 2, got {particles}")
-        self._model, self._particles = model, particles
+        self._model, self._particles, self._steps = model, particles, steps
         self._conditioned = conditioned(model)
         self._nuts = NUTS(self._conditioned, dense_mass=dense_mass)
+        smooth = with_linear_noise(self._conditioned)
+        self._surrogate = NUTS(smooth, dense_mass=dense_mass, max_tree_depth=_DEPTH)
 
     @property
     def sample_field(self) -> str:
@@ -89,9 +94,11 @@ class ParticleMarginal(MCMCKernel):
     def __copy__(self) -> "ParticleMarginal":
         fresh = type(self).__new__(type(self))
         vars(fresh).update(vars(self))
-        fresh._nuts = copy.copy(self._nuts)
-        for attribute in ("_init_fn", "_sample_fn", "_postprocess_fn"):
-            setattr(fresh._nuts, attribute, None)
+        for name in ("_nuts", "_surrogate"):
+            kernel = copy.copy(getattr(self, name))
+            for attribute in ("_init_fn", "_sample_fn", "_postprocess_fn"):
+                setattr(kernel, attribute, None)
+            setattr(fresh, name, kernel)
         return fresh
 
     def get_diagnostics_str(self, state: Any) -> Any:
@@ -115,7 +122,7 @@ class ParticleMarginal(MCMCKernel):
             ValueError: a batch of keys.
         """
         check_one_key(self, rng_key)
-        start_key, nuts_key, following = jax.random.split(rng_key, 3)
+        start_key, nuts_key, surrogate_key, following = jax.random.split(rng_key, 4)
 
         def start(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
             draw_key, path_key = jax.random.split(key)
@@ -136,17 +143,16 @@ class ParticleMarginal(MCMCKernel):
         free = {name: value for name, value in free.items() if name in parameters}
         nuts = self._nuts.init(nuts_key, num_warmup, free, model_args, given)
         free = nuts.z
-        flat, _ = ravel_pytree(free)
-        zero = jnp.zeros((), flat.dtype)
+        inner = self._steps * num_warmup
+        surrogate = self._surrogate.init(surrogate_key, inner, free, model_args, model_kwargs)
+        zero = jnp.zeros((), jnp.result_type(float))
         energy = self._prior_energy(free, paths, model_args, model_kwargs) - evidence
         return ParticleMarginalState(
             i=jnp.zeros((), jnp.int32),
             z={**free, **paths},
             nuts=nuts,
+            surrogate=surrogate,
             log_evidence=evidence,
-            mean=flat,
-            covariance=jnp.zeros((flat.size, flat.size), flat.dtype),
-            scale=zero,
             potential_energy=energy,
             jumped=zero,
             particle_ess=zero,
@@ -161,14 +167,14 @@ class ParticleMarginal(MCMCKernel):
         self, state: ParticleMarginalState, model_args: tuple, model_kwargs: dict | None
     ) -> ParticleMarginalState:
         """One draw: NUTS, conditional sequential Monte Carlo, and a particle marginal move."""
-        step_key, path_key, accept_key, following = jax.random.split(state.rng_key, 4)
+        path_key, accept_key, following = jax.random.split(state.rng_key, 3)
         free, paths = _parted(state.z)
         given = with_conditioning(model_kwargs, paths)
         nuts = self._nuts.refresh(state.nuts._replace(z=free), model_args, given)
         nuts = self._nuts.sample(nuts, model_args, given)
+        surrogate, correction = self._propose(state.surrogate, nuts.z, model_args, model_kwargs)
         flat, unravel = ravel_pytree(nuts.z)
-        proposal = flat + self._step(step_key, state, flat)
-        both = jnp.stack([flat, proposal])
+        both = jnp.stack([flat, ravel_pytree(surrogate.z)[0]])
         constrain = self._nuts.get_constrain_fn(model_args, given)
 
         def sweep(x: tuple[Array, Array, Array]) -> tuple:
@@ -183,39 +189,35 @@ class ParticleMarginal(MCMCKernel):
 
         keys = jax.random.split(path_key, 2)
         found, evidence, energy, reports = lax.map(sweep, (both, keys, jnp.array([True, False])))
-        probability = jnp.exp(jnp.minimum(energy[0] - energy[1], 0.0))
+        probability = jnp.exp(jnp.minimum(energy[0] - energy[1] + correction, 0.0))
         probability = jnp.where(jnp.isnan(probability), 0.0, probability)
         accepted = (jax.random.uniform(accept_key) < probability).astype(int)
         chosen = jax.tree.map(lambda leaf: leaf[accepted], found)
-        flat = both[accepted]
-        warm = state.i < state.num_warmup
-        rate = jnp.where(warm, (state.i + 1.0) ** -0.6, 0.0)
-        weight = jnp.where(warm, 1.0 / (state.i + 2.0), 0.0)
-        off = flat - state.mean
+        dtype = state.jumped.dtype
         return state._replace(
             i=state.i + 1,
-            z={**unravel(flat), **chosen},
+            z={**unravel(both[accepted]), **chosen},
             nuts=nuts,
+            surrogate=surrogate,
             log_evidence=evidence[accepted],
-            mean=state.mean + weight * off,
-            covariance=state.covariance + weight * (jnp.outer(off, off) * (1 - weight) - state.covariance),
-            scale=(state.scale + rate * (probability - _TARGET)).astype(flat.dtype),
             potential_energy=energy[accepted],
-            jumped=probability.astype(flat.dtype),
-            particle_ess=reports.particle_ess[0].astype(flat.dtype),
-            renewed=reports.renewed[0].astype(flat.dtype),
-            moved=share_moved(paths, chosen).astype(flat.dtype),
+            jumped=probability.astype(dtype),
+            particle_ess=reports.particle_ess[0].astype(dtype),
+            renewed=reports.renewed[0].astype(dtype),
+            moved=share_moved(paths, chosen).astype(dtype),
             overflow=jnp.sum(reports.overflow).astype(jnp.int32),
             rng_key=following,
         )
 
-    def _step(self, key: Array, state: ParticleMarginalState, flat: Array) -> Array:
-        """A random-walk step; early on its covariance is shrunk towards a small round one."""
-        d = flat.size
-        n = jnp.minimum(state.i, state.num_warmup).astype(flat.dtype)
-        covariance = (n * state.covariance + 5 * d * 1e-2 * jnp.eye(d, dtype=flat.dtype)) / (n + 5 * d)
-        factor = jnp.linalg.cholesky(covariance)
-        return jnp.exp(state.scale) * 2.38 / jnp.sqrt(d) * factor @ jax.random.normal(key, (d,), flat.dtype)
+    def _propose(
+        self, state: Any, free: dict[str, Array], args: tuple, kwargs: dict | None
+    ) -> tuple[Any, Array]:
+        """Transitions of NUTS under the linear noise approximation from `free`, and the log of the ratio of
+        its density there to that at their end."""
+        start = self._surrogate.refresh(state._replace(z=free), args, kwargs)
+        step = lambda _, state: self._surrogate.sample(state, args, kwargs)
+        end = lax.fori_loop(0, self._steps, step, start)
+        return end, end.potential_energy - start.potential_energy
 
     def _prior_energy(
         self, free: dict[str, Array], paths: dict[str, Array], args: tuple, kwargs: dict | None
