@@ -14,8 +14,8 @@ from numpyro.infer import MCMC, NUTS, Gibbs
 
 import mjp
 from mjp.inference import UniformizationGibbs
-from mjp.inference.uniformized_sweep import uniformized_sweep
 from mjp.inference.state_path_law import StatePathLaw
+from mjp.inference.uniformized_sweep import uniformized_sweep
 
 TIMES = np.array([0.0, 0.5, 1.3, 2.0])
 SEEN = np.array([[0, 2, -1, 1], [1, -1, 0, 0]])
