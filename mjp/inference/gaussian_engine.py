@@ -13,6 +13,7 @@ from mjp._checks import check_count, is_concrete
 from mjp._small_matrices import times
 from mjp.graph import Graph
 from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, at_roots, damped
+from mjp.inference.charts import unbounded
 from mjp.inference.condition import Guided
 from mjp.inference.gaussian_edges import Messages, compose, guided_step, log_weights
 from mjp.inference.gaussian_graph import GaussianGraph, Kind, common_dim, evaluate
@@ -25,6 +26,7 @@ from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.segments import Segments, columns, segment_sum
+from mjp.processes.charts import Chart
 from mjp.processes.gaussian import GaussianProcess, Interval
 from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths, VectorTrajectory
@@ -38,6 +40,8 @@ class GaussianGuided(Guided):
     Attributes:
         log_evidence: of the guide, in the batch shape of the graph.
         anchors: the states at which the processes were linearised.
+        chart, log_jacobian: see `mjp.inference.charts.Unbounded`; anchors, potentials and messages are in the
+            coordinates of the chart, paths are not.
         expanded: whether the auxiliary is the expansion of the processes, and not another process.
     """
 
@@ -48,6 +52,8 @@ class GaussianGuided(Guided):
     potentials: Canonical
     messages: list[Messages]
     anchors: Anchors
+    log_jacobian: Array | None
+    chart: Chart | None = eqx.field(static=True)
     names: Names
     exact: bool = eqx.field(static=True)
     expanded: bool = eqx.field(static=True)
@@ -74,7 +80,8 @@ class GaussianGuided(Guided):
         """
         if not self.exact or self.log_evidence.ndim or not is_single_path(self.graph):
             return None
-        return _terms(self)
+        terms = _terms(self)
+        return terms if self.log_jacobian is None else terms + self.log_jacobian
 
     def push(self, z: dict[str, Array]) -> tuple[VectorTrajectory, Array]:
         """Guided paths as a smooth function of the innovations, and their log-weight."""
@@ -89,20 +96,21 @@ class GaussianGuided(Guided):
             tuple(kind.ends for kind in kinds),
             tuple(kind.times for kind in kinds),
             tuple(kind.durations for kind in kinds),
-            tuple(before),
+            tuple(self._states(states) for states in before),
             self.graph.layout.n_graph_nodes,
         )
-        nodes = nodes[: self.graph.layout.n_graph_nodes]
+        nodes = self._states(nodes[: self.graph.layout.n_graph_nodes])
         return VectorTrajectory(values=nodes, observations=(), paths=paths, names=self.names), total
 
     def log_likelihoods(self, path: VectorTrajectory) -> Array:
         """Log-densities of the observations of each node given the path, (n_nodes,); zero if unobserved."""
-        total = jnp.zeros(self.graph.layout.n_graph_nodes, path.values.dtype)
+        values = self._coordinates(path.values)
+        total = jnp.zeros(self.graph.layout.n_graph_nodes, values.dtype)
         for observed in self.sites:
             nodes = observed.nodes
             if np.all(nodes < len(total)):
-                total = total.at[nodes].add(observed.site.log_likelihood(path.values[nodes]))
-        return total
+                total = total.at[nodes].add(observed.site.log_likelihood(values[nodes]))
+        return total if self.log_jacobian is None else total + self.log_jacobian
 
     def weights_by_edge(self, path: VectorTrajectory) -> tuple[Array, Array]:
         """Where the log-weight of a path comes from.
@@ -112,12 +120,17 @@ class GaussianGuided(Guided):
             each node (n_nodes,), zero where their potential is the likelihood itself. Exact observations
             count at the start of the last step before them.
         """
-        n, before = self.graph.layout.n_graph_nodes, list(path.paths.before)
+        n = self.graph.layout.n_graph_nodes
+        before = [self._coordinates(states) for states in path.paths.before]
         final = np.arange(self.graph.layout.n_nodes)
         for kind in self.graph.kinds:
             inserted = kind.ends.parents >= n
             final[kind.ends.parents[inserted]] = kind.ends.children[inserted]
-        nodes = jnp.zeros((len(final), self.graph.layout.dim), path.values.dtype).at[:n].set(path.values)
+        nodes = (
+            jnp.zeros((len(final), self.graph.layout.dim), path.values.dtype)
+            .at[:n]
+            .set(self._coordinates(path.values))
+        )
         by_edge = jnp.zeros(n, nodes.dtype)
         for kind, states, weight in zip(self.graph.kinds, before, self._edge_weights(before), strict=True):
             nodes = nodes.at[kind.ends.parents].set(states[:, 0])
@@ -126,6 +139,12 @@ class GaussianGuided(Guided):
         for where, weight in self._site_weights(nodes):
             by_site = by_site.at[final[where]].add(weight)
         return by_edge, by_site
+
+    def _states(self, coordinates: Array) -> Array:
+        return coordinates if self.chart is None else self.chart.state(coordinates)
+
+    def _coordinates(self, states: Array) -> Array:
+        return states if self.chart is None else self.chart.coordinates(states)
 
     def _edge_weights(self, before: list[Array]) -> list[Array]:
         if self.graph.linear and self.expanded:
@@ -198,13 +217,17 @@ def condition_gaussian(
 ) -> GaussianGuided:
     """Linearise, filter backwards and return the guided graph; see `mjp.condition`."""
     _check_options(auxiliary, iterations, damping)
-    pinned = pin(graph, common_dim(graph), observed=observed)
-    model = evaluate(graph, pinned)
-    sites = sites_of(graph, model.layout.dim, pinned) if observed else []
+    own_graph, chart, log_jacobian = unbounded(graph, common_dim(graph), observed=observed)
+    pinned = pin(own_graph, common_dim(graph), observed=observed)
+    model = evaluate(own_graph, pinned)
+    sites = sites_of(own_graph, model.layout.dim, pinned) if observed else []
     linear_sites = all(observed.site.exact for observed in sites)
     exact = model.linear and linear_sites
     options = (auxiliary, 5 if iterations is None else iterations, damping, exact)
     evidence, anchors, potentials, messages, own = prepare(model, sites, *options)
+    if log_jacobian is not None:
+        component = model.layout.component[: graph.n_nodes]
+        evidence = evidence + segment_sum(log_jacobian, Segments(component, len(evidence)))
     evidence = evidence.reshape(graph.batch_shape)
     if observed and is_concrete(evidence):
         _check_evidence(graph, np.asarray(evidence), lambda: in_guide(graph, model, anchors, sites, own))
@@ -216,6 +239,8 @@ def condition_gaussian(
         potentials=potentials,
         messages=messages,
         anchors=anchors,
+        chart=chart,
+        log_jacobian=log_jacobian,
         names=Names(graph, ()),
         exact=exact and not isinstance(auxiliary, GaussianProcess),
         expanded=not isinstance(auxiliary, GaussianProcess),

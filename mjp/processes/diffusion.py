@@ -1,7 +1,7 @@
 """Diffusions: stochastic differential equations, and the steps that discretise them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp._checks import as_numbers, check_count
+from mjp.processes.charts import Chart, chart_of
 from mjp.processes.gaussian import GaussianProcess, Interval, abstractly, structure_of, with_covariates
 from mjp.processes.schemes import SCHEMES
 
@@ -32,9 +33,13 @@ class Diffusion(GaussianProcess):
         scheme: "euler" (Euler–Maruyama), or "local linearisation" (Ozaki 1992; Biscay et al. 1996): the
             exact transition of the diffusion linearised at the start of the step, whose covariance has
             full rank in hypo-elliptic models too, and which is exact for linear ones.
+        support: "real", "positive", or a pair of bounds, for all coordinates, or a list with one per
+            coordinate. Steps are then taken by the logarithm or the logit of the bounded coordinates, by
+            Itô's formula, so that paths never leave the support; drift, dispersion, first states and
+            observations are those of the state itself.
 
     Raises:
-        ValueError: an unknown convention or scheme, functions that return the wrong shape.
+        ValueError: an unknown convention, scheme or support, functions that return the wrong shape.
         TypeError: a drift that is not a function, or takes the wrong number of arguments.
     """
 
@@ -43,6 +48,7 @@ class Diffusion(GaussianProcess):
     dispersion_value: Any
     alpha: float = eqx.field(static=True)
     scheme: str = eqx.field(static=True)
+    bounded: Chart | None = eqx.field(static=True)
     dim: int = eqx.field(static=True)
     noise_dim: int = eqx.field(static=True)
     linear: bool = eqx.field(static=True)
@@ -57,6 +63,7 @@ class Diffusion(GaussianProcess):
         convention: str | float = "ito",
         *,
         scheme: str = "euler",
+        support: Any = "real",
     ):
         check_count("dim", dim)
         if not callable(drift):
@@ -65,7 +72,7 @@ class Diffusion(GaussianProcess):
             raise ValueError(f"convention must be 'ito', 'stratonovich' or a number, got {convention!r}")
         if scheme not in SCHEMES:
             raise ValueError(f"scheme must be one of {sorted(SCHEMES)}, got {scheme!r}")
-        self.dim, self.scheme = dim, scheme
+        self.dim, self.scheme, self.bounded = dim, scheme, chart_of(support, dim)
         self.alpha = _CONVENTIONS[convention] if isinstance(convention, str) else float(convention)
         self.drift_function = with_covariates("drift", drift, 2)
         if callable(dispersion):
@@ -89,6 +96,10 @@ class Diffusion(GaussianProcess):
         self.noise_dim = factor.shape[1]
         self.linear, self.constant_noise = structure_of(self.step, dim)
 
+    @property
+    def chart(self) -> Chart | None:
+        return self.bounded
+
     def drift(self, time: Any, x: Array, covariates: Any) -> Array:
         """Itô drift (dim,), the correction of the convention included."""
         drift = jnp.asarray(self.drift_function(time, x, covariates)).reshape(self.dim)
@@ -109,4 +120,26 @@ class Diffusion(GaussianProcess):
         return jnp.diag(sigma) if sigma.ndim == 1 else sigma
 
     def step(self, x: Array, at: Interval) -> tuple[Array, Array]:
-        return SCHEMES[self.scheme](self, x, at)
+        coefficients = self if self.chart is None else Charted(self, self.chart)
+        return SCHEMES[self.scheme](coefficients, x, at)
+
+
+class Charted(NamedTuple):
+    r"""Coefficients of a diffusion in the coordinates of a chart, by Itô's formula.
+
+    With $x_i = T_i(y_i)$ and $s_i = (\sigma \sigma')_{ii}$,
+    $dY_i = (b_i - \tfrac12 T_i'' s_i / T_i'^2) / T_i' dt + \sigma_i / T_i' dW$.
+    """
+
+    process: Diffusion
+    chart: Chart
+
+    def drift(self, time: Any, y: Array, covariates: Any) -> Array:
+        first, second = self.chart.slopes(y)
+        x = self.chart.state(y)
+        square = jnp.sum(self.process.dispersion(time, x, covariates) ** 2, axis=1)
+        return (self.process.drift(time, x, covariates) - 0.5 * second * square / first**2) / first
+
+    def dispersion(self, time: Any, y: Array, covariates: Any) -> Array:
+        first, _ = self.chart.slopes(y)
+        return self.process.dispersion(time, self.chart.state(y), covariates) / first[:, None]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp.processes.affine import Dependence, dependence, worst
+from mjp.processes.charts import Chart
 from mjp.processes.process import CovariateRecord, Process
 
 
@@ -39,6 +40,11 @@ class GaussianProcess(Process):
     constant_noise: eqx.AbstractVar[bool]
     continuous: eqx.AbstractVar[bool]
     mixture: ClassVar[bool] = False  # whether steps are mixtures, whose moments `step` tells; see their rule
+
+    @property
+    def chart(self) -> Chart | None:
+        """The chart in whose coordinates steps are taken, where states have bounds; else None."""
+        return None
 
     @property
     def state(self) -> jax.ShapeDtypeStruct:
