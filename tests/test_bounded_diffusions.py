@@ -28,7 +28,7 @@ def log_normal_terms(x, times, drift, volatility):
     return stats.lognorm.logpdf(x[1:], volatility * np.sqrt(gaps), scale=np.exp(mean))
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_geometric_brownian_motion_seen_exactly(steps):
     x = np.array([1.0, 1.3, 0.9, 1.1])
     chain = mjp.chain(geometric(), TIMES, initial=1.0, steps=steps)
@@ -129,6 +129,7 @@ def test_simulated_paths_stay_in_the_support():
     assert np.any(paths[..., 1] < 0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*the noise along an exact observation")
 def test_one_coordinate_seen_exactly_and_the_weights_by_edge():
     process = mjp.Diffusion(

@@ -127,6 +127,7 @@ def fork():
     return graph.observe("b", mjp.Exactly(), 1.1).observe("c", mjp.Exactly(), 1.6)
 
 
+@pytest.mark.slow
 def test_branching_with_exact_leaves():
     # in u with x = 1.1 - u^5, which the singular density at the bound does not trouble
     u = np.linspace(0.0, 1.1**0.2, 20001)[1:-1]

@@ -340,6 +340,7 @@ def test_ornstein_uhlenbeck_processes_on_a_phylogeny(anoles):
     np.testing.assert_allclose(found, reference["ou_fixed_root"]["loglik"], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_three_traits_at_once(anoles):
     case = anoles[2]["mvbm"]
     process = mjp.LinearDiffusion(np.zeros((3, 3)), dispersion=np.linalg.cholesky(np.array(case["R"])))

@@ -185,6 +185,7 @@ def test_paths_that_do_not_fit_are_counted(max_jumps):
     assert np.mean(kept == 1) == pytest.approx(law[0] / law[odd <= max_jumps].sum(), abs=4 / np.sqrt(N_DRAWS))
 
 
+@pytest.mark.slow
 def test_a_chain_on_a_grid_of_times():
     process = mjp.MarkovJump(RATES, STATES, breaks=[BREAK])
     graph = mjp.chain(process, [0.0, 0.4, 1.0], initial="a").observe_each(mjp.Exactly(), [None, None, "d"])

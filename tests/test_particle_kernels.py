@@ -87,6 +87,7 @@ def test_kernels_run_and_report(name):
     assert np.all(np.isfinite(law.log_prob(samples["x/path"])))
 
 
+@pytest.mark.slow
 def test_innovations_of_clocks_by_crank_nicolson():
     def short():
         mjp.sample("x", graph(3.0, 0.6), latent="innovations", **OPTIONS)

@@ -66,6 +66,7 @@ def test_gradients_are_finite_differences():
         np.testing.assert_allclose(found[k], difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rates_that_change_on_an_edge():
     """The edge is cut at the break; each piece has its own clock time."""
     network = mjp.ReactionNetwork([("0 -> X", np.array([2.0, 5.0]))], breaks=[0.5])

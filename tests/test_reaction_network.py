@@ -237,7 +237,7 @@ def test_catalysed_custom_reactions_by_arrays():
 # ------------------------------------------------------------------------------ paths and graphs
 
 
-@pytest.mark.parametrize("x64", [True, False])
+@pytest.mark.parametrize("x64", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_stored_paths_end_where_the_end_states_are(x64):
     with jax.enable_x64(x64):
         network = mjp.ReactionNetwork(SIR)

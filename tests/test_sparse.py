@@ -24,7 +24,11 @@ PANEL = mjp.Panel.from_arrays(
 )
 
 
-@pytest.mark.parametrize("observe", [mjp.Exactly(), mjp.Exactly(entry=[4, 2])], ids=["snapshot", "entry"])
+@pytest.mark.parametrize(
+    "observe",
+    [pytest.param(mjp.Exactly(), marks=pytest.mark.slow), mjp.Exactly(entry=[4, 2])],
+    ids=["snapshot", "entry"],
+)
 def test_panels_agree_with_dense_generators(observe):
     def evidence(make):
         def total(births):
