@@ -137,7 +137,7 @@ def test_what_cannot_be_a_path_is_refused():
     with pytest.raises(ValueError, match="rate_factor must be above 1, got 1"):
         UniformizationGibbs(model, rate_factor=1.0)
     with pytest.raises(ValueError, match=r"model has no mjp.sample\(..., latent='path'\)"):
-        UniformizationGibbs(marginal).init(jax.random.key(0), 0, None, (), {})
+        UniformizationGibbs(lambda: mjp.sample("x", graph())).init(jax.random.key(0), 0, None, (), {})
     with pytest.raises(ValueError, match="takes one random key"):
         UniformizationGibbs(model).init(jax.random.split(jax.random.key(0)), 0, None, (), {})
     with pytest.raises(ValueError, match=r"is a site; mjp\.fit marginalises it"):
