@@ -30,6 +30,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.observations",
             "mjp.panels",
             "mjp.newick",
+            "mjp.regimes",
             "mjp.on_grid",
             "mjp.drawing",
         ),

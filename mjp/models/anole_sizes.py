@@ -7,13 +7,14 @@ known, so that the process is conditioned exactly.
 - `brownian`: log size is a Brownian motion, with variance `rate` per unit of branch length.
 - `ornstein_uhlenbeck`: log size is also drawn towards an `optimum`, half of the way in `half_life`. The root
   has the stationary law.
+- `optima_by_clade`: three clades, named by `CLADES`, have optima of their own.
 
 Priors: `rate` is log-normal around 0.04 with 1 on the log. Sizes then differ between root and tip by a
 factor exp(0.5) in the middle, and 95% of the prior is between exp(0.18) and exp(1.3). The size of the root
 under Brownian motion, and the optimum, are Normal(4, 0.5) on the log: 55 mm, 95% between 20 and 150 mm.
 `half_life` is log-normal around 3, half of the height of the tree, with 1 on the log: 95% between a
 fourteenth of the height, where relatives are hardly more alike than strangers, and 3.5 times the height,
-where it can hardly be told from Brownian motion.
+where it can hardly be told from Brownian motion. The `difference` of a clade's optimum is Normal(0, 1).
 
 Data: Mahler, Revell, Glor and Losos (2010), Ecological opportunity and the rate of morphological evolution
 in the diversification of Greater Antillean anoles, Evolution 64:2731-2745. Models: Felsenstein (1985),
@@ -35,6 +36,13 @@ import mjp
 from mjp.models.tables import read_table, read_text
 
 COLUMNS = ("species", "SVL")
+# crown giants of Cuba, crown giants of Hispaniola and Puerto Rico, and the small bush anoles of Cuba
+CLADES = {
+    "equestris group": ["equestris", "noblei"],
+    "ricordii group": ["ricordii", "cuvieri"],
+    "alutaceus group": ["alutaceus", "vanidicus"],
+}
+COORDS = {"clade": list(CLADES)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +97,20 @@ def attracted(rate: Any, half_life: Any, optimum: Any, data: Sizes) -> mjp.Graph
     return mjp.tree(data.newick, process, initial=stationary).observe_each(mjp.Exactly(), data.log_size)
 
 
+def with_optima(rate: Any, half_life: Any, optima: Any, data: Sizes) -> mjp.Graph:
+    """The graph of an Ornstein-Uhlenbeck process with an optimum for each clade of `CLADES`.
+
+    Args:
+        optima: (1 + number of clades,), the first for lineages in none of them; the root is stationary there.
+    """
+    pull = jnp.log(2.0) / half_life
+    process = mjp.LinearDiffusion(-pull, lambda c: pull * optima[c["clade"]], jnp.sqrt(rate))
+    stationary = dist.Normal(optima[0], jnp.sqrt(rate / (2 * pull)))
+    painted = {"clade": mjp.regimes(data.newick, CLADES)}
+    tree = mjp.tree(data.newick, process, initial=stationary, covariates=painted)
+    return tree.observe_each(mjp.Exactly(), data.log_size)
+
+
 def brownian(data: Sizes) -> None:
     """Sizes that wander without a preferred value.
 
@@ -108,6 +130,20 @@ def ornstein_uhlenbeck(data: Sizes) -> None:
     half_life = numpyro.sample("half_life", dist.LogNormal(jnp.log(3.0), 1.0))
     optimum = numpyro.sample("optimum", dist.Normal(4.0, 0.5))
     mjp.sample("log_size", attracted(rate, half_life, optimum, data))
+
+
+def optima_by_clade(data: Sizes) -> None:
+    """Sizes that wander around an optimum, which two clades of giants and one of dwarfs have of their own.
+
+    Sites: `rate`, `half_life` and `optimum`, of lineages in no clade, as in `ornstein_uhlenbeck`;
+    `difference` of the optimum of each clade of `CLADES`; `log_size`, the path.
+    """
+    rate = numpyro.sample("rate", dist.LogNormal(jnp.log(0.04), 1.0))
+    half_life = numpyro.sample("half_life", dist.LogNormal(jnp.log(3.0), 1.0))
+    optimum = numpyro.sample("optimum", dist.Normal(4.0, 0.5))
+    difference = numpyro.sample("difference", dist.Normal(0.0, 1.0).expand([len(CLADES)]).to_event(1))
+    optima = optimum + jnp.append(0.0, difference)
+    mjp.sample("log_size", with_optima(rate, half_life, optima, data))
 
 
 def log_likelihood(rate: Any, data: Sizes, root: Any) -> Array:

@@ -236,6 +236,20 @@ _ENTRIES = (
         columns=anole_sizes.COLUMNS,
     ),
     Model(
+        name="anole-sizes-clades",
+        title="Body sizes of anole lizards, optima by clade",
+        model=anole_sizes.optima_by_clade,
+        load=anole_sizes.load,
+        graph_site="log_size",
+        description=(
+            "The same sizes and process, with an optimum for each of three clades: the giants of Cuba, those "
+            "of Hispaniola and Puerto Rico, and the bush anoles of Cuba."
+        ),
+        reference=_ANOLES,
+        settings=_settings(anole_sizes.COORDS, {"difference": ["clade"]}),
+        columns=anole_sizes.COLUMNS,
+    ),
+    Model(
         name="neuron",
         title="A noisy neuron seen through its potential",
         model=neuron.firing,
