@@ -114,8 +114,8 @@ def test_a_full_buffer_keeps_the_path_and_says_so():
     np.testing.assert_array_equal(new, value)
 
 
-def kernel(own=model):
-    return Gibbs([(UniformizationGibbs(own), ["x/path"]), (NUTS(own), ["rates"])])
+def kernel(own=model, **options):
+    return Gibbs([(UniformizationGibbs(own), ["x/path"]), (NUTS(own, **options), ["rates"])])
 
 
 def run(kernel, warmup, draws, seed=0, fields=()):
@@ -161,8 +161,6 @@ def effective(columns):
 
 @pytest.mark.slow
 def test_geweke():
-    blocks = kernel()
-    state = blocks.init(jax.random.key(1), 0, None, (jnp.asarray(SEEN),), {})
     describing = StatePathLaw(graph(), 24)
 
     def describe(rates, value):
@@ -180,7 +178,7 @@ def test_geweke():
         g.observations = [dataclasses.replace(g.observations[0], values=seen.reshape(-1))]
         mjp.sample("x", g, latent="path", max_jumps=24)
 
-    blocks = kernel(own)
+    blocks = kernel(own, step_size=0.2, adapt_step_size=False)
     state = blocks.init(jax.random.key(1), 0, None, (jnp.where(SEEN < 0, jnp.nan, 1.0 * SEEN),), {})
 
     def step(state, key):
