@@ -15,6 +15,7 @@ from mjp.observations import Exactly as Exactly
 from mjp.observations import LinearGaussianObservation as LinearGaussianObservation
 from mjp.observations import Misclassified as Misclassified
 from mjp.panels import Panel as Panel
+from mjp.processes import ConditionalTable as ConditionalTable
 from mjp.processes import CountingProcess as CountingProcess
 from mjp.processes import Diffusion as Diffusion
 from mjp.processes import GammaProcess as GammaProcess

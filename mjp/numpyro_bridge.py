@@ -158,6 +158,12 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
             return _marginal(name, graph, guided)
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
         return MarginalPath(name)
+    if not guided.smooth and not has_jump_path(graph):
+        raise ValueError(
+            f"{name}: the path of this graph is discrete and not exactly conditioned, so that it cannot be "
+            "marginalised in a NumPyro model; give a larger max_table and no auxiliary, or estimate the "
+            "evidence by mjp.evidence"
+        )
     z = _innovations(name, graph, guided)
     if abstract is not None:
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))

@@ -6,6 +6,7 @@ from mjp.inference import gamma_engine as gamma_engine
 from mjp.inference import gaussian_engine as gaussian_engine
 from mjp.inference import particle_engine as particle_engine
 from mjp.inference import rules as rules
+from mjp.inference import several_parents_engine as several_parents_engine
 from mjp.inference import sparse_engine as sparse_engine
 from mjp.inference.condition import Guided as Guided
 from mjp.inference.condition import condition as condition

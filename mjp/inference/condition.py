@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp.graph import Graph
-from mjp.inference.rules import engine_of, rule_of
+from mjp.inference.rules import common_engine, engine_of, rule_of
 from mjp.observations import EachAgent
 from mjp.processes import InteractingParticles
 from mjp.trajectory import Trajectory
@@ -30,6 +30,11 @@ class Guided(eqx.Module):
     def innovations(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the standard normal innovations that `push` takes."""
         raise NotImplementedError
+
+    @property
+    def smooth(self) -> bool:
+        """Whether draws and weights are smooth functions of the innovations, where they are not exact."""
+        return True
 
     def push(self, z: dict[str, Array]) -> tuple[Trajectory, Array]:
         """The guided draw as a pure function of innovations z ~ N(0, I); returns its log-weight too."""
@@ -54,13 +59,16 @@ def condition(graph: Graph, **options: Any) -> Guided:
     Args:
         graph: a declared graph.
         options: for graphs of finite states, `max_jumps`: the buffer for jumps (real and virtual) on an
-            edge in continuous time; by default it follows from the rates when they are known, and is
-            32 inside a compiled function. For vector states, `auxiliary`: where the guide is linearised,
-            "guided mean" (default, `iterations` times, each step shortened by `damping` in (0, 1]),
-            "observations" (at the state that the next observation suggests) or "prior mean"; or a linear
-            process that stands for those of the edges; or the `anchors` of an earlier result. For Gamma
-            processes, `iterations` (of the states at which likelihoods are expanded) and, as `auxiliary`, the
-            `anchors` of an earlier result. For reaction networks,
+            edge in continuous time; by default it follows from the rates when they are known, and is 32
+            inside a compiled function. Where nodes have several parents, `max_table`: most entries of a
+            table that exact elimination may make (default 2**20); a graph that needs a larger one is
+            guided, `exact` is then False; and `auxiliary`: "prior" or "uniform", to be guided in any case,
+            with pullbacks projected by these laws of the parents. For vector states, `auxiliary`: where the
+            guide is linearised, "guided mean" (default, `iterations` times, steps shortened by `damping` in
+            (0, 1]), "observations" (at the state that the next observation suggests) or "prior mean"; or a
+            linear process that stands for those of the edges; or the `anchors` of an earlier result. For
+            Gamma processes, `iterations` (of the states at which likelihoods are expanded) and, as
+            `auxiliary`, the `anchors` of an earlier result. For reaction networks,
 
             - `auxiliary`: "linear noise" (the chemical Langevin equation, linearised `iterations` times along
               its guided mean; default for noisy observations), "conditioned hazard" (one Gaussian step to
@@ -104,7 +112,8 @@ def engine_name(graph: Graph) -> str:
     if not graph.edges:
         raise ValueError("graph has no edges; declare one with edge()")
     names = {rule_of(edges.process).engine for edges in graph.edges}
-    if len(names) > 1:
+    name = common_engine(names)
+    if name is None:
         raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
     agents = all(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
     if not agents and any(isinstance(observed.likelihood, EachAgent) for observed in graph.observations):
@@ -112,4 +121,4 @@ def engine_name(graph: Graph) -> str:
             "likelihood: mjp.EachAgent is for graphs of mjp.InteractingParticles, got one of "
             f"{type(graph.edges[0].process).__name__}"
         )
-    return next(iter(names))
+    return name

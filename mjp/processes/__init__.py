@@ -1,5 +1,6 @@
 """Forward descriptions of processes, one file per family."""
 
+from mjp.processes.conditional_table import ConditionalTable as ConditionalTable
 from mjp.processes.counting_process import CountingProcess as CountingProcess
 from mjp.processes.diffusion import Diffusion as Diffusion
 from mjp.processes.fractional_noise import FractionalDiffusion as FractionalDiffusion

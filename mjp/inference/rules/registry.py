@@ -10,6 +10,7 @@ _ENGINES: dict[str, Callable[..., Any]] = {}
 _SIMULATORS: dict[str, Callable[..., Any]] = {}
 _ALWAYS_EXACT: set[str] = set()
 _CHEAPEST: dict[str, dict[str, Any]] = {}
+_COVERS: dict[str, tuple[str, ...]] = {}
 
 
 def register(process: type[Process]) -> Callable[[Any], Any]:
@@ -34,17 +35,20 @@ def rule_of(process: Process) -> Any:
     raise TypeError(f"no rules of inference are registered for {type(process).__name__}")
 
 
-def register_engine(name: str, *, exact: bool = False, **cheapest: Any) -> Callable[[Callable], Callable]:
+def register_engine(
+    name: str, *, exact: bool = False, covers: tuple[str, ...] = (), **cheapest: Any
+) -> Callable[[Callable], Callable]:
     """Decorator: a function from a graph to a Guided, for one family of potentials.
 
     Args:
         exact: whether every graph of this family is conditioned exactly.
+        covers: other families whose processes may stand beside those of this one in a graph.
         cheapest: options with which a graph is conditioned soonest, for when only shapes are of interest.
     """
 
     def add(engine: Callable) -> Callable:
         _ENGINES[name] = engine
-        _CHEAPEST[name] = cheapest
+        _CHEAPEST[name], _COVERS[name] = cheapest, covers
         if exact:
             _ALWAYS_EXACT.add(name)
         return engine
@@ -65,6 +69,11 @@ def register_simulator(name: str) -> Callable[[Callable], Callable]:
     return add
 
 
+def common_engine(names: set[str]) -> str | None:
+    """The one of these families whose engine covers all of them; None where there is none."""
+    return next((name for name in names if names <= {name, *_COVERS.get(name, ())}), None)
+
+
 def simulator_of(name: str) -> Callable[..., Any] | None:
     """The simulator of a family, None where there is none."""
     return _SIMULATORS.get(name)
@@ -83,7 +92,8 @@ def engine_of(name: str) -> Callable[..., Any]:
 
 def cheapest_options(graph: Any) -> dict[str, Any]:
     """Options that change no shape of a conditioned graph, and need the least work."""
-    return _CHEAPEST[rule_of(graph.edges[0].process).engine]
+    names = {rule_of(edges.process).engine for edges in graph.edges}
+    return _CHEAPEST[common_engine(names) or next(iter(names))]
 
 
 def is_exact_family(graph: Any) -> bool:
