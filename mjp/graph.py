@@ -10,7 +10,7 @@ from jax import Array
 from numpyro.distributions import Distribution
 
 from mjp._checks import check_count, check_hashable, check_mapping, check_scalar, is_concrete
-from mjp.observations import EachAgent, Exactly, Likelihood, Misclassified, is_missing
+from mjp.observations import EachAgent, Exactly, Likelihood, LocalEmissions, Misclassified, is_missing
 from mjp.processes import Process
 
 
@@ -271,9 +271,11 @@ def check_likelihood(likelihood: Any) -> None:
             "likelihood must be a function of the state that returns a Distribution, got the Distribution "
             f"{type(likelihood).__name__} itself; write lambda x: ..."
         )
-    if any(likelihood is kind for kind in (Exactly, Misclassified, EachAgent)):
+    if any(likelihood is kind for kind in (Exactly, Misclassified, EachAgent, LocalEmissions)):
         raise TypeError(f"likelihood must be an instance, got the class; write {likelihood.__name__}(...)")
-    if not (callable(likelihood) or isinstance(likelihood, Exactly | Misclassified | EachAgent)):
+    if not (
+        callable(likelihood) or isinstance(likelihood, Exactly | Misclassified | EachAgent | LocalEmissions)
+    ):
         raise TypeError(
             "likelihood must be mjp.Exactly, mjp.Misclassified or a function from the state to a "
             f"Distribution, got {type(likelihood).__name__}"

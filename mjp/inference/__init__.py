@@ -1,6 +1,7 @@
 """How declared graphs are conditioned, simulated and sampled."""
 
 from mjp.inference import count_engine as count_engine
+from mjp.inference import factorial_engine as factorial_engine
 from mjp.inference import finite_state_engine as finite_state_engine
 from mjp.inference import gamma_engine as gamma_engine
 from mjp.inference import gaussian_engine as gaussian_engine

@@ -9,7 +9,7 @@ from jax import Array
 
 from mjp.graph import Graph
 from mjp.inference.rules import common_engine, engine_of, rule_of
-from mjp.observations import EachAgent
+from mjp.observations import EachAgent, LocalEmissions
 from mjp.processes import InteractingParticles
 from mjp.trajectory import Trajectory
 
@@ -116,9 +116,11 @@ def engine_name(graph: Graph) -> str:
     if name is None:
         raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
     agents = all(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
-    if not agents and any(isinstance(observed.likelihood, EachAgent) for observed in graph.observations):
+    of_agents = (observed.likelihood for observed in graph.observations)
+    of_agents = [kind for kind in of_agents if isinstance(kind, EachAgent | LocalEmissions)]
+    if of_agents and not agents:
         raise TypeError(
-            "likelihood: mjp.EachAgent is for graphs of mjp.InteractingParticles, got one of "
-            f"{type(graph.edges[0].process).__name__}"
+            f"likelihood: mjp.{type(of_agents[0]).__name__} is for graphs of mjp.InteractingParticles, got "
+            f"one of {type(graph.edges[0].process).__name__}"
         )
     return name

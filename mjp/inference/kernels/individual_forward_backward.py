@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp._checks import check_count
+from mjp.inference.condition import condition
 from mjp.inference.individual_forward_backward import colours_of, possible_path, sweep
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.particle_chain import evaluate
-from mjp.inference.particle_engine import condition_particles, guided_path
+from mjp.inference.particle_engine import guided_path
+from mjp.inference.rules import cheapest_options
 from mjp.numpyro_bridge import PATH, has_agent_path, recording
 
 
@@ -69,7 +71,7 @@ class IndividualForwardBackward(PathKernel):
         z = {}
         for name, graph in self._graphs(model_args, model_kwargs).items():
             draw_key, possible_key, key = jax.random.split(key, 3)
-            guided = condition_particles(graph, iterations=1)
+            guided: Any = condition(graph, **cheapest_options(graph))
             model = guided.model
             uniforms = jax.random.uniform(draw_key, model.shape, jnp.result_type(float))
             path, _ = guided_path(model, guided.guide, uniforms)

@@ -3,6 +3,7 @@
 from mjp.inference.rules import chemical_langevin as chemical_langevin
 from mjp.inference.rules import conditional_table as conditional_table
 from mjp.inference.rules import counting_process as counting_process
+from mjp.inference.rules import factorial_chain as factorial_chain
 from mjp.inference.rules import gamma_process as gamma_process
 from mjp.inference.rules import gaussian as gaussian
 from mjp.inference.rules import interacting_particles as interacting_particles

@@ -8,7 +8,7 @@ from mjp.processes import Process
 _RULES: dict[type[Process], Any] = {}
 _ENGINES: dict[str, Callable[..., Any]] = {}
 _SIMULATORS: dict[str, Callable[..., Any]] = {}
-_ALWAYS_EXACT: set[str] = set()
+_EXACT: dict[str, bool | Callable[[Any], bool]] = {}
 _CHEAPEST: dict[str, dict[str, Any]] = {}
 _COVERS: dict[str, tuple[str, ...]] = {}
 
@@ -36,12 +36,12 @@ def rule_of(process: Process) -> Any:
 
 
 def register_engine(
-    name: str, *, exact: bool = False, covers: tuple[str, ...] = (), **cheapest: Any
+    name: str, *, exact: bool | Callable[[Any], bool] = False, covers: tuple[str, ...] = (), **cheapest: Any
 ) -> Callable[[Callable], Callable]:
     """Decorator: a function from a graph to a Guided, for one family of potentials.
 
     Args:
-        exact: whether every graph of this family is conditioned exactly.
+        exact: whether every graph of this family is conditioned exactly; or a function that says so of one.
         covers: other families whose processes may stand beside those of this one in a graph.
         cheapest: options with which a graph is conditioned soonest, for when only shapes are of interest.
     """
@@ -49,8 +49,7 @@ def register_engine(
     def add(engine: Callable) -> Callable:
         _ENGINES[name] = engine
         _CHEAPEST[name], _COVERS[name] = cheapest, covers
-        if exact:
-            _ALWAYS_EXACT.add(name)
+        _EXACT[name] = exact
         return engine
 
     return add
@@ -97,5 +96,7 @@ def cheapest_options(graph: Any) -> dict[str, Any]:
 
 
 def is_exact_family(graph: Any) -> bool:
-    """Whether all processes of a graph belong to families that are always conditioned exactly."""
-    return all(rule_of(edges.process).engine in _ALWAYS_EXACT for edges in graph.edges)
+    """Whether a graph is conditioned exactly, as far as the families and sizes of its processes tell."""
+    names = {rule_of(edges.process).engine for edges in graph.edges}
+    exact = [_EXACT.get(name, False) for name in names]
+    return all(says(graph) if callable(says) else says for says in exact)
