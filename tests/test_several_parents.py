@@ -121,10 +121,15 @@ def test_evidence_and_draws_equal_enumeration(build):
     """Joint draws of all pairs of nodes, to 4 standard errors; the log-weight is zero (law 1)."""
     network = build()
     evidence, posterior = network.enumerated()
-    guided = mjp.condition(network.graph, max_jumps=12)
-    assert guided.exact
-    assert float(guided.log_evidence) == pytest.approx(np.log(evidence), abs=1e-12)
-    drawn, log_weight = jax.jit(jax.vmap(guided.sample))(jax.random.split(jax.random.key(0), DRAWS))
+
+    @jax.jit
+    def run(keys):
+        guided = mjp.condition(network.graph, max_jumps=12)
+        assert guided.exact
+        return guided.log_evidence, *jax.vmap(guided.sample)(keys)
+
+    found, drawn, log_weight = run(jax.random.split(jax.random.key(0), DRAWS))
+    assert float(found) == pytest.approx(np.log(evidence), abs=1e-12)
     assert np.all(np.asarray(log_weight) == 0.0)
     if drawn.jumps is not None:
         np.testing.assert_array_equal(drawn.edge("e", "f").at(1.0), drawn["f"])
@@ -145,10 +150,16 @@ def test_projected_guides_are_unbiased(build, auxiliary):
     """Law 2: the mean weight is the evidence, and weighted draws have the posterior, to 4 standard errors."""
     network = build()
     evidence, posterior = network.enumerated()
-    guided = mjp.condition(network.graph, auxiliary=auxiliary)
-    assert not guided.exact
-    drawn, log_weight = jax.jit(jax.vmap(guided.sample))(jax.random.split(jax.random.key(1), DRAWS))
-    weights = np.exp(np.asarray(guided.log_evidence + log_weight))
+
+    @jax.jit
+    def run(keys):
+        guided = mjp.condition(network.graph, auxiliary=auxiliary)
+        assert not guided.exact
+        drawn, log_weight = jax.vmap(guided.sample)(keys)
+        return drawn, guided.log_evidence + log_weight
+
+    drawn, logs = run(jax.random.split(jax.random.key(1), DRAWS))
+    weights = np.exp(np.asarray(logs))
     assert weights.std() > 0
     assert abs(weights.mean() - evidence) < 4 * weights.std() / np.sqrt(DRAWS)
     first = posterior.sum(axis=tuple(range(1, len(network.names))))
@@ -175,17 +186,21 @@ def test_a_product_of_effects_is_projected_without_loss():
     graph.root("b", dist.Categorical(jnp.array([0.2, 0.5, 0.3])))
     graph.edge(("a", "b"), "c", mjp.ConditionalTable(np.stack([1 - works, works], axis=-1)))
     graph.observe("c", mjp.Exactly(), 1)
-    for auxiliary in ("prior", "uniform"):
-        guided = mjp.condition(graph, auxiliary=auxiliary)
-        _, log_weight = jax.jit(jax.vmap(guided.sample))(jax.random.split(jax.random.key(3), 50))
-        total = guided.log_evidence + log_weight
-        np.testing.assert_allclose(total, mjp.condition(graph).log_evidence, atol=1e-12)
+
+    @jax.jit
+    def run(keys):
+        guided = [mjp.condition(graph, auxiliary=auxiliary) for auxiliary in ("prior", "uniform")]
+        totals = [one.log_evidence + jax.vmap(one.sample)(keys)[1] for one in guided]
+        return jnp.stack(totals), mjp.condition(graph).log_evidence
+
+    totals, exact = run(jax.random.split(jax.random.key(3), 50))
+    np.testing.assert_allclose(totals, exact, atol=1e-12)
 
 
 def test_a_table_that_is_too_large_is_projected():
     network = several_colliders()
-    assert not mjp.condition(network.graph, max_table=8).exact
     found = mjp.evidence(network.graph, jax.random.key(4), 4000, max_table=8)
+    assert float(found.standard_error) > 0
     exact = np.log(network.enumerated()[0])
     assert abs(float(found.log_evidence) - exact) < 4 * float(found.standard_error)
 
@@ -280,7 +295,7 @@ def compare_with_a_grid(fit, days):
 
 
 def test_a_fit():
-    fit = mjp.fit(weather, DAYS[:1], draws=300, warmup=150, chains=2, progress=False)
+    fit = mjp.fit(weather, DAYS[:1], draws=200, warmup=100, chains=2, progress=False)
     assert fit.engine == "NUTS"
     compare_with_a_grid(fit, DAYS[:1])
     left = fit.paths("day 0", draws=20).sel({"day 0_node": "left"})
