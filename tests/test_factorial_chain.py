@@ -6,13 +6,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import networkx as nx
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 from jax import lax
 from numpyro.diagnostics import effective_sample_size
-from particle_truth import Enumerated
+from particle_truth import Enumerated, sirs_step
 from scipy.stats import norm, poisson
 
 import mjp
@@ -170,7 +171,11 @@ def test_chains_that_are_seen_one_by_one_are_guided_exactly():
 @pytest.mark.parametrize("totals", [False, True], ids=["side by side", "one by one"])
 def test_paths_drawn_chain_by_chain_have_the_enumerated_law(totals):
     """4 standard errors of a chain of sweeps."""
-    model, truth = evaluate(observed_chain(totals=totals)), enumerated(totals)
+    check_sweeps(observed_chain(totals=totals), enumerated(totals))
+
+
+def check_sweeps(chain, truth):
+    model = evaluate(chain)
     order = colours_of(model)
     start = possible_path(model, order, jax.random.key(1), jnp.zeros(model.shape, jnp.int32))
 
@@ -188,6 +193,25 @@ def test_paths_drawn_chain_by_chain_have_the_enumerated_law(totals):
                 continue
             effective = effective_sample_size(happened.reshape(4, -1))
             assert abs(happened.mean() - p) < 4 * happened.std() / np.sqrt(effective)
+
+
+def test_agents_on_a_network_may_be_observed_together():
+    """Law 2 and the law of the paths, to 4 standard errors, for an epidemic that is seen in pairs."""
+    network, pairs = nx.path_graph(3), [(0, 2), (1, 2)]
+    flu = mjp.InteractingParticles.sirs(network, 1.2, 0.6, 0.3, external=0.05)
+    chain = mjp.chain(flu, range(T), initial=dist.Categorical(jnp.asarray(FIRST)))
+    law = lambda x: dist.Normal(1.0 * (x[0] == 1) + (x[1] == 1), 0.5)
+    chain.observe_each(mjp.LocalEmissions(law, pairs), PAIRS)
+
+    def weight(t, c):
+        sick = [(c[a] == 1) + 1.0 * (c[b] == 1) for a, b in pairs]
+        return np.exp(np.nansum(norm.logpdf(PAIRS[t], sick, 0.5)))
+
+    step = sirs_step(nx.to_numpy_array(network), 1.2, 0.6, 0.3, 0.05, 1.0)
+    truth = Enumerated(N, K, step, FIRST, T, weight)
+    found = mjp.evidence(chain, jax.random.key(4), 8000)
+    assert abs(float(found.log_evidence) - truth.log_evidence) < 4 * float(found.standard_error)
+    check_sweeps(chain, truth)
 
 
 def test_chains_that_share_no_emission_move_together():

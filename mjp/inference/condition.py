@@ -88,6 +88,11 @@ def condition(graph: Graph, **options: Any) -> Guided:
             what a step says of each neighbour alone, in addition), or states of all agents at all steps, a
             trajectory or positions (F + 1, n), at which neighbours are frozen.
 
+            For factorial chains, `max_table`: most combinations of states that are summed out exactly
+            (default 2**12); more chains are guided one by one, as are fewer with `auxiliary="localised"`,
+            where each looks at what was observed of a neighbourhood that reaches `radius` (default 1)
+            emissions beyond its own.
+
     Raises:
         ValueError: a graph without edges or roots, or data that are impossible under the model, when its
             parameters are known.

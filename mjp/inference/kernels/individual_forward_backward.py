@@ -33,13 +33,14 @@ class IndividualForwardBackwardState(NamedTuple):
 
 
 class IndividualForwardBackward(PathKernel):
-    """Updates the paths `…/path` of interacting particles, given all other sites.
+    """Updates the paths `…/path` of interacting particles and factorial chains, given all other sites.
 
     Agents get new paths one after the other, each from its law given the paths of the others and the data,
     which is that of a hidden Markov chain (forward filtering, backward sampling; Touloupou, Finkenstädt &
     Spencer 2020, J. Comput. Graph. Stat. 29:238). Agents that do not influence each other, nor the same
-    third one, move at once; where totals are observed, all depend on each other and take turns. Use it as a
-    block of `numpyro.infer.Gibbs`, beside NUTS on the parameters.
+    third one, and are not observed together by `mjp.LocalEmissions`, move at once; where totals are
+    observed, all depend on each other and take turns. Use it as a block of `numpyro.infer.Gibbs`, beside
+    NUTS on the parameters.
 
     Where rules and data leave some paths no probability, moving one agent at a time may not reach all
     others; a rate of infection from outside, however small, avoids that.
