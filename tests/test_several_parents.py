@@ -11,6 +11,8 @@ from scipy.linalg import expm
 from scipy.stats import norm
 
 import mjp
+from mjp.inference.projection import reference_laws
+from mjp.inference.state_tables import evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -203,6 +205,27 @@ def test_a_table_that_is_too_large_is_projected():
     assert float(found.standard_error) > 0
     exact = np.log(network.enumerated()[0])
     assert abs(float(found.log_evidence) - exact) < 4 * float(found.standard_error)
+
+
+def test_a_deep_network():
+    """150 generations, each with the last two as parents: the evidence, and laws that stay laws."""
+    rng, n = np.random.default_rng(7), 150
+    law, values = mjp.ConditionalTable(table(rng, 2, 2, 2)), rng.normal(size=n)
+    graph = mjp.Graph().root(0, dist.Categorical(jnp.array([0.5, 0.5]))).root(1, 0)
+    for i in range(2, n):
+        graph.edge((i - 2, i - 1), i, law)
+        if i % 3 == 0:
+            graph.observe(i, lambda x: dist.Normal(1.0 * x, 1.0), values[i])
+    # beside it the same as a chain of pairs
+    step, weights = np.asarray(law.table), norm.pdf(values[:, None], [0.0, 1.0])
+    pair, total = np.array([[0.5, 0.0], [0.5, 0.0]]), 0.0
+    for i in range(2, n):
+        pair = np.einsum("ab,abc->bc", pair, step) * (weights[i] if i % 3 == 0 else 1.0)
+        total, pair = total + np.log(pair.sum()), pair / pair.sum()
+
+    assert float(mjp.condition(graph).log_evidence) == pytest.approx(total, abs=1e-10)
+    laws = jax.jit(reference_laws, static_argnums=1)(evaluate(graph), "prior")
+    np.testing.assert_allclose([float(law.sum()) for law in laws], 1.0, atol=1e-12)
 
 
 def test_simulated_networks_have_the_law_of_the_prior():

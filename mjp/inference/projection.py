@@ -59,7 +59,8 @@ def reference_laws(tables: StateTables, reference: str) -> tuple[Array, ...]:
             law = tables.laws[node]
             for parent in structure.parents[node]:
                 law = jnp.tensordot(laws[parent], law, axes=1)
-            laws[node] = law
+            # errors of rounding multiply where parents meet, so that they would double with every generation
+            laws[node] = law / jnp.sum(law)
     return tuple(laws[node] for node in range(structure.n))
 
 
