@@ -207,6 +207,7 @@ def test_a_table_that_is_too_large_is_projected():
     assert abs(float(found.log_evidence) - exact) < 4 * float(found.standard_error)
 
 
+@pytest.mark.slow
 def test_a_deep_network():
     """150 generations, each with the last two as parents: the evidence, and laws that stay laws."""
     rng, n = np.random.default_rng(7), 150
