@@ -13,10 +13,13 @@ from mjp.numpyro_bridge import sample as sample
 from mjp.observations import EachAgent as EachAgent
 from mjp.observations import Exactly as Exactly
 from mjp.observations import LinearGaussianObservation as LinearGaussianObservation
+from mjp.observations import LocalEmissions as LocalEmissions
 from mjp.observations import Misclassified as Misclassified
 from mjp.panels import Panel as Panel
+from mjp.processes import ConditionalTable as ConditionalTable
 from mjp.processes import CountingProcess as CountingProcess
 from mjp.processes import Diffusion as Diffusion
+from mjp.processes import FactorialChain as FactorialChain
 from mjp.processes import GammaProcess as GammaProcess
 from mjp.processes import InteractingParticles as InteractingParticles
 from mjp.processes import JumpDiffusion as JumpDiffusion

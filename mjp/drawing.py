@@ -185,7 +185,8 @@ def _draw_layers(graph: "Graph", ax: Any) -> Any:
     plain = nx.DiGraph()
     plain.add_nodes_from(range(graph.n_nodes))
     for edges in graph.edges:
-        plain.add_edges_from(zip(edges.parents.tolist(), edges.children.tolist(), strict=True))
+        above = zip(edges.every_parent.tolist(), edges.children.tolist(), strict=True)
+        plain.add_edges_from((parent, child) for parents, child in above for parent in parents)
     layers = list(nx.topological_generations(plain))
     for depth, nodes in enumerate(layers):
         for node in nodes:

@@ -10,7 +10,7 @@ from jax import Array
 from numpyro.distributions import Distribution
 
 from mjp._checks import check_count, check_hashable, check_mapping, check_scalar, is_concrete
-from mjp.observations import EachAgent, Exactly, Likelihood, Misclassified, is_missing
+from mjp.observations import EachAgent, Exactly, Likelihood, LocalEmissions, Misclassified, is_missing
 from mjp.processes import Process
 
 
@@ -27,12 +27,17 @@ class Edges:
     """Edges that carry the same process."""
 
     process: Process
-    parents: np.ndarray  # (n,)
+    parents: np.ndarray  # (n,), or (n, p) where each edge leaves p parents
     children: np.ndarray  # (n,)
     durations: np.ndarray | Array  # (n,)
     starts: np.ndarray | Array  # (n,) time at the parent
     covariates: Mapping[str, np.ndarray | Array]  # (n,) each
     steps: int | None = None
+
+    @property
+    def every_parent(self) -> np.ndarray:
+        """(n, p) all parents of each child."""
+        return self.parents.reshape(len(self.children), -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,7 @@ class Graph:
     def __init__(self) -> None:
         self._names: Sequence[Hashable] | Callable[[], Sequence[Hashable]] = []
         self._ids: dict[Hashable, int] | None = {}
+        self._into: dict[Hashable, Process] = {}  # of edges declared one by one, by child
         self.roots: list[Roots] = []
         self.edges: list[Edges] = []
         self.observations: list[Observations] = []
@@ -88,38 +94,41 @@ class Graph:
         start: Any = 0.0,
         covariates: Mapping[str, Any] | None = None,
     ) -> "Graph":
-        """Add a child node, reached from an existing parent by a process.
+        """Add a child node, reached from an existing parent, or several, by a process.
 
         Args:
+            parent: the name of a node, or a tuple of names, in the order in which the process takes them.
             duration: time that the edge takes, > 0 for processes in continuous time; for chains in
                 discrete time an edge is one step and the duration is not used.
             start: time at the parent, used by rates that change in time.
             covariates: scalars by name, constant along the edge.
 
         Raises:
-            ValueError: unknown parent, a child that exists already (which would make a cycle or a
-                second parent), several parents, a negative or non-finite duration.
-            TypeError: `process` is not a Process.
+            ValueError: unknown parent, a child that exists already (an edge into it could close a cycle),
+                more or fewer parents than the process takes, a negative or non-finite duration.
+            TypeError: `process` is not a Process, or cannot start from the states of a parent.
         """
         if not isinstance(process, Process):
             raise TypeError(f"process must be a mjp process, got {type(process).__name__}")
         check_hashable("parent", parent)
         check_hashable("child", child)
-        if isinstance(parent, tuple) and parent not in self.ids:
-            if len(parent) != 1:
-                raise ValueError(
-                    f"parent: {type(process).__name__} takes one parent, got {len(parent)}: {parent!r}"
-                )
-            parent = parent[0]
-        if parent not in self.ids:
-            raise ValueError(f"parent: unknown node {parent!r}; declare it by root() or edge() first")
+        parents = parent if isinstance(parent, tuple) and parent not in self.ids else (parent,)
+        source = parents[0] if len(parents) == 1 else parents
+        for i, name in enumerate(parents):
+            if name not in self.ids:
+                raise ValueError(f"parent: unknown node {name!r}; declare it by root() or edge() first")
+            if name in parents[:i]:
+                raise ValueError(f"parent: {name!r} is named twice in {parents!r}")
         if child in self.ids:
             raise ValueError(
                 f"child: node {child!r} exists already; a second edge into it would give it two parents "
-                "or close a cycle"
+                "or close a cycle (several parents are declared at once, as a tuple)"
             )
-        edge = f"edge {parent!r} -> {child!r}"
-        self._check_root(parent, process)
+        edge = f"edge {source!r} -> {child!r}"
+        process.check_parents(edge, [(name, self._into.get(name)) for name in parents])
+        for name in parents:
+            self._check_root(name, process)
+        numbers = np.asarray([self.ids[name] for name in parents])
         check_scalar(f"duration of {edge}", duration)
         check_scalar(f"start of {edge}", start)
         if is_concrete(duration) and duration < 0:
@@ -134,7 +143,7 @@ class Graph:
         self.edges.append(
             Edges(
                 process,
-                np.asarray([self.ids[parent]]),
+                numbers if len(parents) == 1 else numbers[None],
                 np.asarray([self._add(child)]),
                 np.asarray([duration], float) if is_concrete(duration) else duration[None],
                 np.asarray([start], float) if is_concrete(start) else start[None],
@@ -142,6 +151,7 @@ class Graph:
                 steps,
             )
         )
+        self._into[child] = process
         return self
 
     def observe(self, node: Hashable, likelihood: Likelihood, value: Any = None) -> "Graph":
@@ -191,10 +201,11 @@ class Graph:
                 law = roots.initial if isinstance(roots.initial, Distribution) else roots.initial[i]
                 graph.nodes[names[node]].update(kind="root", initial=law)
         for edges in self.edges:
-            for i, (parent, child) in enumerate(zip(edges.parents, edges.children, strict=True)):
-                graph.add_edge(
-                    names[parent], names[child], process=edges.process, duration=edges.durations[i]
-                )
+            for i, (parents, child) in enumerate(zip(edges.every_parent, edges.children, strict=True)):
+                for parent in parents:
+                    graph.add_edge(
+                        names[parent], names[child], process=edges.process, duration=edges.durations[i]
+                    )
         for observed in self.observations:
             for i, node in enumerate(observed.nodes):
                 value = observed.values[i]
@@ -234,9 +245,16 @@ class Graph:
         return self.n_nodes - 1
 
     def parents(self) -> np.ndarray:
-        """Number of each node's parent, -1 for roots."""
+        """Number of each node's parent, -1 for roots.
+
+        Raises:
+            TypeError: a node has several parents.
+        """
         parent = np.full(self.n_nodes, -1, dtype=np.int64)
         for edges in self.edges:
+            if edges.parents.ndim > 1:
+                node = self.describe_node(int(edges.children[0]))
+                raise TypeError(f"graph: {node} has {edges.parents.shape[1]} parents")
             parent[edges.children] = edges.parents
         return parent
 
@@ -253,9 +271,11 @@ def check_likelihood(likelihood: Any) -> None:
             "likelihood must be a function of the state that returns a Distribution, got the Distribution "
             f"{type(likelihood).__name__} itself; write lambda x: ..."
         )
-    if any(likelihood is kind for kind in (Exactly, Misclassified, EachAgent)):
+    if any(likelihood is kind for kind in (Exactly, Misclassified, EachAgent, LocalEmissions)):
         raise TypeError(f"likelihood must be an instance, got the class; write {likelihood.__name__}(...)")
-    if not (callable(likelihood) or isinstance(likelihood, Exactly | Misclassified | EachAgent)):
+    if not (
+        callable(likelihood) or isinstance(likelihood, Exactly | Misclassified | EachAgent | LocalEmissions)
+    ):
         raise TypeError(
             "likelihood must be mjp.Exactly, mjp.Misclassified or a function from the state to a "
             f"Distribution, got {type(likelihood).__name__}"

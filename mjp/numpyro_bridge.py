@@ -141,6 +141,8 @@ def _differentiated(graph: Graph) -> bool:
 
 def _marginal(name: str, graph: Graph, guided: Guided) -> Trajectory | MarginalPath:
     """A path that is exactly conditioned: a factor, and a draw where randomness is to be had."""
+    if not guided.exact:
+        raise ValueError(f"{name}: the path is marginalised, which takes its exact law; give no auxiliary")
     _factor(name, _pointwise(guided))
     if not _seeded():
         return MarginalPath(name)
@@ -169,6 +171,12 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
             return _marginal(name, graph, guided)
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
         return MarginalPath(name)
+    if not guided.smooth and not has_jump_path(graph):
+        raise ValueError(
+            f"{name}: the path of this graph is discrete and not exactly conditioned, so that it cannot be "
+            "marginalised in a NumPyro model; give a larger max_table and no auxiliary, or estimate the "
+            "evidence by mjp.evidence"
+        )
     z = _innovations(name, graph, guided)
     if abstract is not None:
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
@@ -199,9 +207,14 @@ def _jump_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory |
     return _given_path(name, graph, law, law.empty, PathLikelihood)
 
 
-def has_agent_path(graph: Graph) -> bool:
-    """Whether the path of a graph is that of interacting particles, a discrete latent site."""
+def has_agents(graph: Graph) -> bool:
+    """Whether the states of a graph are those of interacting particles, or of factorial chains."""
     return any(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
+
+
+def has_agent_path(graph: Graph) -> bool:
+    """Whether the path of a graph is one of agents, and a discrete latent site."""
+    return has_agents(graph) and not is_exact_family(graph)
 
 
 def has_sampled_path(graph: Graph) -> bool:

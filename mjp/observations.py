@@ -19,7 +19,12 @@ from mjp._checks import (
 )
 
 type Likelihood = (
-    Exactly | Misclassified | EachAgent | LinearGaussianObservation | Callable[[Any], Distribution]
+    Exactly
+    | Misclassified
+    | EachAgent
+    | LocalEmissions
+    | LinearGaussianObservation
+    | Callable[[Any], Distribution]
 )
 
 
@@ -153,6 +158,62 @@ class EachAgent:
 
     def __repr__(self) -> str:
         return "EachAgent(...)"
+
+
+class LocalEmissions:
+    """Numbers that each depend on the states of a few agents, or chains of `mjp.FactorialChain`.
+
+        pairs = [(0, 1), (1, 2), (2, 3)]
+        chain.observe_each(mjp.LocalEmissions(lambda x: dist.Normal(x[0] + x[1], 0.5), pairs), values)
+
+    A value is (F,), one number per scope; NaN is missing.
+
+    Args:
+        likelihood: function from the positions (s,) of the states of a scope's agents to a Distribution of
+            one number; with `indexed`, of these and the number of the scope.
+        scopes: (F, s) which agents each number depends on, by their positions.
+        indexed: whether the likelihood takes the number of the scope too.
+
+    Raises:
+        TypeError: not a function, or one that returns no Distribution of one number.
+        ValueError: scopes of different sizes, or that name an agent twice.
+    """
+
+    def __init__(self, likelihood: Callable[..., Distribution], scopes: Any, *, indexed: bool = False):
+        if not callable(likelihood) or isinstance(likelihood, Distribution | type):
+            raise TypeError(
+                "likelihood must be a function from the states of a scope to a Distribution, got "
+                f"{type(likelihood).__name__}"
+            )
+        try:
+            self.scopes = np.asarray(scopes)
+        except ValueError:
+            raise ValueError("scopes must all have the same number of agents") from None
+        if self.scopes.ndim != 2 or self.scopes.size == 0 or self.scopes.dtype.kind not in "iu":
+            raise ValueError(
+                f"scopes must be positions of agents, shape (F, s), got shape {self.scopes.shape} of "
+                f"{self.scopes.dtype}"
+            )
+        ordered = np.sort(self.scopes, axis=1)
+        bad = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1) | (ordered[:, 0] < 0))
+        if len(bad):
+            raise ValueError(
+                f"scopes: scope {int(bad[0])} must name different agents, got {self.scopes[bad[0]].tolist()}"
+            )
+        self.likelihood, self.indexed = likelihood, indexed
+        law = self.law(np.zeros(self.scopes.shape[1], np.int32), 0)
+        if not isinstance(law, Distribution):
+            raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
+        if law.shape() != ():
+            raise TypeError(f"likelihood must return a law of one number, got one of shape {law.shape()}")
+        self.discrete = bool(law.is_discrete)
+
+    def law(self, states: Any, scope: Any) -> Distribution:
+        """The law of the number of a scope whose agents are in these states."""
+        return self.likelihood(states, scope) if self.indexed else self.likelihood(states)
+
+    def __repr__(self) -> str:
+        return f"LocalEmissions({len(self.scopes)} scopes of {self.scopes.shape[1]})"
 
 
 def _as_states(name: str, value: Any) -> tuple:

@@ -17,6 +17,7 @@ from mjp.observations import (
     Exactly,
     Likelihood,
     LinearGaussianObservation,
+    LocalEmissions,
     Misclassified,
     is_missing,
     law_of,
@@ -102,8 +103,8 @@ class Chain(Graph):
         """Attach one observation per time.
 
         Args:
-            likelihood: `mjp.Exactly`, `mjp.Misclassified`, `mjp.EachAgent`, or a function from the state to a
-                Distribution.
+            likelihood: `mjp.Exactly`, `mjp.Misclassified`, `mjp.EachAgent`, `mjp.LocalEmissions`, or a
+                function from the state to a Distribution.
             values: (T, ...) with the likelihood's event shape at the end, or (n, T, ...) for n independent
                 chains; NaN, or None for a label, is missing; None for no values at all (to be simulated).
 
@@ -163,8 +164,11 @@ def _event_shape(likelihood: Likelihood, process: Process) -> tuple[int, ...]:
     """Shape of one observed value."""
     if isinstance(likelihood, Exactly):
         return tuple(process.state.shape)
-    if isinstance(likelihood, EachAgent) and not process.labels_shape:
-        raise TypeError(f"likelihood: mjp.EachAgent is for agents, which {type(process).__name__} has not")
+    if isinstance(likelihood, EachAgent | LocalEmissions) and not process.labels_shape:
+        kind = type(likelihood).__name__
+        raise TypeError(f"likelihood: mjp.{kind} is for agents, which {type(process).__name__} has not")
+    if isinstance(likelihood, LocalEmissions):
+        return (len(likelihood.scopes),)
     if isinstance(likelihood, Misclassified | EachAgent):
         return process.labels_shape
     if isinstance(likelihood, LinearGaussianObservation):

@@ -96,9 +96,7 @@ class StateTrajectory(Trajectory):
 
     def label(self, node: Hashable) -> Any:
         """Label of the state at a node: one label, or an array of them."""
-        labels = np.empty(len(self.names.states), dtype=object)
-        labels[:] = self.names.states
-        return labels[np.asarray(self[node])]
+        return _labelled(self.names.labels(self.names.id(node)), self[node])
 
     @property
     def overflow(self) -> Array:
@@ -167,8 +165,17 @@ class StateTrajectory(Trajectory):
         values = np.asarray(self.values)
         names = np.empty(values.shape[-1], dtype=object)
         names[:] = [str(name) if isinstance(name, tuple) else name for name in self.names.graph.names]
-        labels = np.empty(len(self.names.states), dtype=object)
-        labels[:] = self.names.states
         dims = [f"draw_{i}" if i else "draw" for i in range(values.ndim - 1)]
-        data = labels[values]
+        if self.names.by_node is None:
+            data = _labelled(self.names.states, values)
+        else:
+            columns = [_labelled(own, values[..., i]) for i, own in enumerate(self.names.by_node)]
+            data = np.stack([np.asarray(column, dtype=object) for column in columns], axis=-1)
         return xarray.DataArray(data, dims=[*dims, "node"], coords={"node": names}, name="state")
+
+
+def _labelled(labels: tuple, positions: Any) -> np.ndarray:
+    """Labels at positions, as an array of objects, or one label."""
+    table = np.empty(len(labels), dtype=object)
+    table[:] = labels
+    return table[np.asarray(positions)]

@@ -18,6 +18,11 @@ class Names(eqx.Module):
 
     graph: Any = eqx.field(static=True)  # the Graph, compared by identity
     states: tuple = eqx.field(static=True)
+    by_node: tuple[tuple, ...] | None = eqx.field(static=True, default=None)  # where nodes differ in states
+
+    def labels(self, node: int) -> tuple:
+        """Labels of the states of a node, by its number."""
+        return self.states if self.by_node is None else self.by_node[node]
 
     def id(self, node: Hashable) -> int:
         if node not in self.graph.ids:

@@ -24,6 +24,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.starts",
             "mjp.trajectory",
             "mjp.state_trajectory",
+            "mjp.state_spaces",
             "mjp.vector_trajectory",
             "mjp.count_trajectory",
             "mjp.agent_trajectory",

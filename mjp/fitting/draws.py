@@ -29,7 +29,7 @@ class PathDraws:
         grid: (n, n_components, m) or (n, m) states at the times asked for, -1 outside; or None.
         replicated: simulated observations, one array (n, ...) per batch of observations.
         changes: (n, K, K) number of changes from one state to another, on all edges together; None where
-            there are more than 50 states.
+            there are more than 50 states, or nodes with several parents or different states.
         overflow: number of edges, over all draws, whose jumps did not fit the buffer.
     """
 
@@ -107,6 +107,8 @@ def _graph(model: Callable, args: tuple, kwargs: dict, parameters: dict[str, Any
 def _changes(graph: Graph, path: StateTrajectory) -> jax.Array | None:
     """Number of changes from each state to each other, (K, K)."""
     k = len(path.names.states)
+    if any(edges.parents.ndim > 1 for edges in graph.edges) or path.names.by_node is not None:
+        return None  # a state that follows on several, or on one of another kind, is no change
     if k > _COUNTED:
         return None
     if path.jumps is None:
@@ -121,8 +123,8 @@ def _changes(graph: Graph, path: StateTrajectory) -> jax.Array | None:
 
 def _smallest(graph: Graph) -> Any:
     """Smallest integers that hold the positions of a graph's states, and -1."""
-    process: Any = graph.edges[0].process
-    return jnp.int8 if process.n_states < 128 else jnp.int32
+    most = max(edges.process.n_states for edges in graph.edges)  # type: ignore[attr-defined]
+    return jnp.int8 if most < 128 else jnp.int32
 
 
 def _expected_events(graph: Graph) -> Any:

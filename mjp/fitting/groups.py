@@ -1,5 +1,6 @@
 """A fit as an xarray.DataTree in the ArviZ schema."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -95,19 +96,22 @@ def likelihood_dims(
     return [f"{name}_dim_{i}" for i in range(len(shape))], {}
 
 
-def observed_codes(observed: Any, states: tuple) -> np.ndarray:
-    """Observed values as numbers: positions of labels, -1 missing, -2 censored; other data as floats."""
+def observed_codes(observed: Any, spaces: Sequence[tuple]) -> np.ndarray:
+    """Observed values as numbers: positions of labels, -1 missing, -2 censored; other data as floats.
+
+    Args:
+        spaces: labels of the states of every node.
+    """
     likelihood = observed.likelihood
     if not isinstance(likelihood, Exactly | Misclassified):
         values = np.asarray(observed.values)
         if values.dtype == object:
             values = np.asarray([np.nan if is_missing(v) else v for v in values], dtype=float)
         return values
-    labels = list(states)
-    if isinstance(likelihood, Misclassified) and likelihood.labels is not None:
-        labels = list(likelihood.labels)
+    outcomes = likelihood.labels if isinstance(likelihood, Misclassified) else None
     codes = []
-    for value in observed.values:
+    for node, value in zip(observed.nodes.tolist(), observed.values, strict=True):
+        labels = spaces[node] if outcomes is None else outcomes
         if is_missing(value):
             codes.append(-1)
         elif isinstance(value, set | frozenset):

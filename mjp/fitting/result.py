@@ -18,6 +18,7 @@ from mjp.graph import Graph
 from mjp.numpyro_bridge import HIDDEN, graphs_of, has_jump_path
 from mjp.on_grid import node_times
 from mjp.processes import MarkovChain, SparseMarkovJump, is_vector
+from mjp.state_spaces import shared_states, state_spaces
 
 if TYPE_CHECKING:
     import pandas
@@ -107,7 +108,7 @@ class Fit:
                 self._vector_groups(name, graph, times, paths, predictive, observed)
                 continue
             drawn = self._draws(name, times)
-            states = self._states(name)
+            states, spaces = self._states(name), state_spaces(graph)
             paths[name] = groups.path_array(name, graph, drawn.nodes, drawn, None, states)
             if drawn.changes is not None:
                 paths[f"{name}_changes"] = groups.change_array(name, drawn, drawn.changes, states)
@@ -125,7 +126,7 @@ class Fit:
                     coords={"chain": np.unique(drawn.chain), "draw": np.unique(drawn.draw), **seen},
                 )
                 observed[label] = xarray.DataArray(
-                    groups.observed_codes(batch, states), dims=[dim, *event], coords=seen
+                    groups.observed_codes(batch, spaces), dims=[dim, *event], coords=seen
                 )
         return {
             "paths": xarray.Dataset(paths),
@@ -287,8 +288,7 @@ class Fit:
         return {name: value for name, value in self.samples.items() if not name.endswith(HIDDEN)}
 
     def _states(self, name: str) -> tuple:
-        process: Any = self.graphs[name].edges[0].process
-        return process.states
+        return shared_states(self.graphs[name])
 
     def _labels(self, name: str) -> tuple:
         """Labels of the states of single coordinates, where they have some."""

@@ -1,11 +1,13 @@
 """How declared graphs are conditioned, simulated and sampled."""
 
 from mjp.inference import count_engine as count_engine
+from mjp.inference import factorial_engine as factorial_engine
 from mjp.inference import finite_state_engine as finite_state_engine
 from mjp.inference import gamma_engine as gamma_engine
 from mjp.inference import gaussian_engine as gaussian_engine
 from mjp.inference import particle_engine as particle_engine
 from mjp.inference import rules as rules
+from mjp.inference import several_parents_engine as several_parents_engine
 from mjp.inference import sparse_engine as sparse_engine
 from mjp.inference.condition import Guided as Guided
 from mjp.inference.condition import condition as condition

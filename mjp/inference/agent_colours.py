@@ -27,20 +27,21 @@ class Colours:
     weights: np.ndarray
 
 
-def colours(contacts: Contacts, copies: int, *, one_by_one: bool) -> Colours:
+def colours(contacts: Contacts, copies: int, *, one_by_one: bool, together: np.ndarray) -> Colours:
     """Colour the agents of a network, of which there are some copies without contacts between them.
 
-    Two agents depend on each other, given the rest, if one influences the other or both influence the same
-    agent. A greedy colouring of the graph of these pairs gives few colours where contacts are local.
+    Two agents depend on each other, given the rest, if one influences the other, or both influence the same
+    agent, or both are observed together. A greedy colouring of the graph of these pairs gives few colours
+    where contacts are local.
 
     Args:
+        together: (P, 2) pairs of agents that are observed together.
         one_by_one: give every agent a colour of its own, because observations couple all of them.
     """
     n = contacts.n
     if one_by_one:
         groups = [np.asarray([i]) for i in range(n * copies)]
-        together = contacts.repeated(copies)
-        return _tables(groups, together)
+        return _tables(groups, contacts.repeated(copies))
     graph = nx.Graph()
     graph.add_nodes_from(range(n))
     graph.add_edges_from(zip(contacts.sources.tolist(), contacts.targets.tolist(), strict=True))
@@ -48,6 +49,7 @@ def colours(contacts: Contacts, copies: int, *, one_by_one: bool) -> Colours:
     for i in range(n):
         parents = contacts.sources[starts[i] : starts[i + 1]].tolist()
         graph.add_edges_from((a, b) for k, a in enumerate(parents) for b in parents[:k])
+    graph.add_edges_from(together.tolist())
     colour = nx.greedy_color(graph, strategy="largest_first")
     of_agent = np.asarray([colour[i] for i in range(n)])
     alike = [np.flatnonzero(of_agent == c) for c in range(int(of_agent.max()) + 1)]

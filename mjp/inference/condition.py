@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp.graph import Graph
-from mjp.inference.rules import engine_of, rule_of
-from mjp.observations import EachAgent
+from mjp.inference.rules import common_engine, engine_of, rule_of
+from mjp.observations import EachAgent, LocalEmissions
 from mjp.processes import InteractingParticles
 from mjp.trajectory import Trajectory
 
@@ -30,6 +30,11 @@ class Guided(eqx.Module):
     def innovations(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the standard normal innovations that `push` takes."""
         raise NotImplementedError
+
+    @property
+    def smooth(self) -> bool:
+        """Whether draws and weights are smooth functions of the innovations, where they are not exact."""
+        return True
 
     def push(self, z: dict[str, Array]) -> tuple[Trajectory, Array]:
         """The guided draw as a pure function of innovations z ~ N(0, I); returns its log-weight too."""
@@ -54,13 +59,16 @@ def condition(graph: Graph, **options: Any) -> Guided:
     Args:
         graph: a declared graph.
         options: for graphs of finite states, `max_jumps`: the buffer for jumps (real and virtual) on an
-            edge in continuous time; by default it follows from the rates when they are known, and is
-            32 inside a compiled function. For vector states, `auxiliary`: where the guide is linearised,
-            "guided mean" (default, `iterations` times, each step shortened by `damping` in (0, 1]),
-            "observations" (at the state that the next observation suggests) or "prior mean"; or a linear
-            process that stands for those of the edges; or the `anchors` of an earlier result. For Gamma
-            processes, `iterations` (of the states at which likelihoods are expanded) and, as `auxiliary`, the
-            `anchors` of an earlier result. For reaction networks,
+            edge in continuous time; by default it follows from the rates when they are known, and is 32
+            inside a compiled function. Where nodes have several parents, `max_table`: most entries of a
+            table that exact elimination may make (default 2**20); a graph that needs a larger one is
+            guided, `exact` is then False; and `auxiliary`: "prior" or "uniform", to be guided in any case,
+            with pullbacks projected by these laws of the parents. For vector states, `auxiliary`: where the
+            guide is linearised, "guided mean" (default, `iterations` times, steps shortened by `damping` in
+            (0, 1]), "observations" (at the state that the next observation suggests) or "prior mean"; or a
+            linear process that stands for those of the edges; or the `anchors` of an earlier result. For
+            Gamma processes, `iterations` (of the states at which likelihoods are expanded) and, as
+            `auxiliary`, the `anchors` of an earlier result. For reaction networks,
 
             - `auxiliary`: "linear noise" (the chemical Langevin equation, linearised `iterations` times along
               its guided mean; default for noisy observations), "conditioned hazard" (one Gaussian step to
@@ -79,6 +87,11 @@ def condition(graph: Graph, **options: Any) -> Guided:
             at their probabilities, which the observations correct `iterations` times), "projected" (with
             what a step says of each neighbour alone, in addition), or states of all agents at all steps, a
             trajectory or positions (F + 1, n), at which neighbours are frozen.
+
+            For factorial chains, `max_table`: most combinations of states that are summed out exactly
+            (default 2**12); more chains are guided one by one, as are fewer with `auxiliary="localised"`,
+            where each looks at what was observed of a neighbourhood that reaches `radius` (default 1)
+            emissions beyond its own.
 
     Raises:
         ValueError: a graph without edges or roots, or data that are impossible under the model, when its
@@ -104,12 +117,15 @@ def engine_name(graph: Graph) -> str:
     if not graph.edges:
         raise ValueError("graph has no edges; declare one with edge()")
     names = {rule_of(edges.process).engine for edges in graph.edges}
-    if len(names) > 1:
+    name = common_engine(names)
+    if name is None:
         raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
     agents = all(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
-    if not agents and any(isinstance(observed.likelihood, EachAgent) for observed in graph.observations):
+    of_agents = (observed.likelihood for observed in graph.observations)
+    of_agents = [kind for kind in of_agents if isinstance(kind, EachAgent | LocalEmissions)]
+    if of_agents and not agents:
         raise TypeError(
-            "likelihood: mjp.EachAgent is for graphs of mjp.InteractingParticles, got one of "
-            f"{type(graph.edges[0].process).__name__}"
+            f"likelihood: mjp.{type(of_agents[0]).__name__} is for graphs of mjp.InteractingParticles, got "
+            f"one of {type(graph.edges[0].process).__name__}"
         )
-    return next(iter(names))
+    return name

@@ -10,19 +10,16 @@ from jax.scipy.special import ndtr
 from mjp._checks import check_count, is_concrete
 from mjp.graph import Graph
 from mjp.inference import level_sweeps, path_sweeps
-from mjp.inference.bridges import buffer_size, sample_bridges
 from mjp.inference.condition import Guided
 from mjp.inference.exact_evidence import log_evidence, path_inputs, tree_inputs
-from mjp.inference.finite_states import FiniteStates, JumpEdges, evaluate
+from mjp.inference.finite_states import FiniteStates, evaluate
 from mjp.inference.impossible import check_possible
-from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, NO_JUMP
+from mjp.inference.jump_edges import buffer_of, jump_innovations, jump_paths
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.rules.state_observations import UNKNOWN
 from mjp.shapes import PanelGraph
-from mjp.state_trajectory import JumpPaths, StateTrajectory
+from mjp.state_trajectory import StateTrajectory
 from mjp.trajectory import Names, Trajectory
-
-_DEFAULT_BUFFER = 32
 
 
 class FiniteStateGuided(Guided):
@@ -43,10 +40,8 @@ class FiniteStateGuided(Guided):
     @property
     def innovations(self) -> dict[str, tuple[int, ...]]:
         """Innovations of the states at the nodes, and of the jump paths on the edges."""
-        shapes: dict[str, tuple[int, ...]] = {"nodes": (len(self.model.layout.parent),)}
-        for i, jumps in enumerate(self.model.jumps):
-            shapes[f"jumps{i or ''}"] = (len(jumps.which), 2 * self.max_jumps + 2)
-        return shapes
+        nodes = {"nodes": (len(self.model.layout.parent),)}
+        return {**nodes, **jump_innovations(self.model.jumps, self.max_jumps)}
 
     def push(self, z: dict[str, Array]) -> tuple[Trajectory, Array]:
         """The draw as a function of innovations: states by inverting cumulative probabilities."""
@@ -64,16 +59,7 @@ class FiniteStateGuided(Guided):
 
     def _draw(self, uniforms: dict[str, Array]) -> tuple[Trajectory, Array]:
         states = self._states(uniforms["nodes"])
-        batches = [
-            self._jump_paths(jumps, states, uniforms[f"jumps{i or ''}"])
-            for i, jumps in enumerate(self.model.jumps)
-        ]
-        paths = None
-        if batches:
-            columns = [jnp.concatenate(column) for column in zip(*batches, strict=True)]
-            starts, ends, entered, times, jumped, overflow = columns
-            pieces = self.model.layout.pieces
-            paths = JumpPaths(pieces, starts, ends, entered, times, jumped, jnp.sum(overflow))
+        paths = jump_paths(self.model.jumps, states, uniforms, self.model.layout.pieces)
         trajectory = StateTrajectory(
             values=states[: self.model.layout.n_graph_nodes], observations=(), jumps=paths, names=self.names
         )
@@ -99,35 +85,6 @@ class FiniteStateGuided(Guided):
             states = states.at[paths.nodes[real]].set(drawn[real])
         return states
 
-    def _jump_paths(self, edges: JumpEdges, states: Array, uniforms: Array) -> list[Array]:
-        """Jump paths on edges between drawn states, as the arrays of a JumpPaths."""
-        start, end = states[edges.pieces.parents], states[edges.pieces.children]
-        durations = jnp.asarray(edges.durations, edges.generators.dtype)
-        arrival, before, inside = edges.selection.arrival, end, durations
-        matrices, pair = edges.matrices, edges.selection.pair
-        chosen = np.flatnonzero(arrival == ENTRY)
-        if len(chosen):
-            # the state just before an exact entry into d has weight P[start, k] q[k, d]
-            off = edges.generators * (1.0 - np.eye(edges.generators.shape[-1]))
-            weights = matrices[pair[chosen], start[chosen]] * off[edges.which[chosen], :, end[chosen]]
-            before = before.at[chosen].set(path_sweeps.draw(weights, uniforms[chosen, -1]))
-        total = matrices[pair, start, before]
-        constant = (arrival == EXACT_TRANSITION) | (arrival == NO_JUMP)
-        if np.any(constant):
-            before, inside = jnp.where(constant, start, before), jnp.where(constant, 0.0, durations)
-            total = jnp.where(constant, 1.0, total)
-        bridges = sample_bridges(
-            edges.generators, edges.which, inside, start, before, total, uniforms[:, :-1]
-        )
-        # what comes after the last jump is the end of the edge: an exact entry is a jump just there
-        padding = jnp.arange(bridges.times.shape[1]) >= bridges.n_jumps[:, None]
-        times = jnp.where(padding, durations[:, None], bridges.times)
-        jumped = jnp.where(padding, end[:, None], bridges.states)
-        starts = jnp.asarray(edges.starts, durations.dtype)
-        times = jnp.concatenate([times, durations[:, None]], axis=1) + starts[:, None]
-        jumped = jnp.concatenate([jumped, end[:, None]], axis=1)
-        return [starts, starts + durations, start, times, jumped, bridges.overflow]
-
 
 @register_engine("finite states", exact=True)
 def condition_finite_states(
@@ -149,21 +106,8 @@ def condition_finite_states(
         model=model,
         names=names,
         exact=True,
-        max_jumps=max_jumps or _buffer(model),
+        max_jumps=max_jumps or buffer_of(model.jumps),
     )
-
-
-def _buffer(model: FiniteStates) -> int:
-    """Buffer that holds the uniformized events of any edge, if the rates are known."""
-    size = 1
-    for jumps in model.jumps:
-        if not (is_concrete(jumps.generators) and is_concrete(jumps.durations)):
-            return _DEFAULT_BUFFER
-        rates = -np.diagonal(np.asarray(jumps.generators), axis1=-2, axis2=-1).min(axis=-1, initial=0.0)
-        events = float(np.max(rates[jumps.which] * np.asarray(jumps.durations), initial=0.0))
-        if np.isfinite(events):
-            size = max(size, buffer_size(events))
-    return size
 
 
 def _check_evidence(graph: Graph, evidence: np.ndarray, terms: Array | None) -> None:

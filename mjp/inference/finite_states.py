@@ -12,6 +12,7 @@ from numpyro.distributions import Distribution
 from mjp._checks import check_stochastic, is_concrete
 from mjp.graph import Edges, Graph, Roots
 from mjp.inference.breaks import cut_at_breaks
+from mjp.inference.jump_edges import JumpEdges, jump_edges, pieces_of
 from mjp.inference.merging import merged
 from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP, SNAPSHOT, Kernels
@@ -21,31 +22,6 @@ from mjp.inference.schedule import Levels, Paths, component_of_nodes, schedule_l
 from mjp.observations import is_missing
 from mjp.processes.finite_states import FiniteStateProcess
 from mjp.state_trajectory import Pieces
-
-
-class JumpEdges(eqx.Module):
-    """Edges in continuous time, on which a jump path is drawn between the states at the ends."""
-
-    pieces: Pieces = eqx.field(static=True)
-    generators: Array  # (G, K, K)
-    durations: Array | np.ndarray  # (n,)
-    starts: Array | np.ndarray  # (n,)
-    matrices: Array  # (U, K, K) laws of the state at the end of an edge
-    selection: "Selection" = eqx.field(static=True)
-
-    @property
-    def which(self) -> np.ndarray:
-        """Generator of each edge, (n,)."""
-        return self.selection.which
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """What is known of jump edges before compilation, besides their ends."""
-
-    which: np.ndarray  # (n,) generator of each edge
-    arrival: np.ndarray  # (n,) how each edge reaches its child
-    pair: np.ndarray  # (n,) matrix of each edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +83,7 @@ def declared(graph: Graph, *, observed: bool = True) -> Declared:
             other, a node without parent that is not a root, a first state outside the process.
     """
     process = _process(graph)
-    edges, final = _split_at_breaks(graph)
+    edges, final = split_at_breaks(graph)
     n_nodes = len(final)
     parent = np.full(n_nodes, -1, dtype=np.int64)
     for batch in edges:
@@ -136,17 +112,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
         edge_matrix[batch.children] = offset + kernels.index
         offset += kernels.matrices.shape[0]
         if kernels.jumps is not None:
-            j = kernels.jumps
-            jumps.append(
-                JumpEdges(
-                    Pieces(batch.parents, batch.children),
-                    j.generators,
-                    j.durations,
-                    j.starts,
-                    j.matrices,
-                    Selection(np.asarray(j.which), j.arrival, j.pair),
-                )
-            )
+            jumps.append(jump_edges(batch, kernels.jumps))
     nodes = evidence.potentials()
     dtype = jnp.result_type(nodes.values, *tables, d.root_laws)
     identity = jnp.eye(process.n_states, dtype=dtype)[None]
@@ -164,10 +130,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> FiniteStates:
         paths=tuple(cut[0]) if cut is not None else (),
         pinned=cut[1] if cut is not None else np.zeros(0, dtype=np.int64),
         levels=None if cut is not None else schedule_levels(parent),
-        pieces=Pieces(
-            np.concatenate([np.zeros(0, dtype=np.int64), *(edges.pieces.parents for edges in jumps)]),
-            np.concatenate([np.zeros(0, dtype=np.int64), *(edges.pieces.children for edges in jumps)]),
-        ),
+        pieces=pieces_of(jumps),
         noisy=bool(evidence.factors),
         n_components=max(int(np.prod(graph.batch_shape)), 1),
         n_graph_nodes=graph.n_nodes,
@@ -189,7 +152,7 @@ def _process(graph: Graph) -> FiniteStateProcess:
     return first
 
 
-def _split_at_breaks(graph: Graph) -> tuple[list[Edges], np.ndarray]:
+def split_at_breaks(graph: Graph) -> tuple[list[Edges], np.ndarray]:
     """Insert hidden nodes where the process of an edge changes in time.
 
     Returns:
@@ -221,11 +184,11 @@ def _split_at_breaks(graph: Graph) -> tuple[list[Edges], np.ndarray]:
 
 def _roots(graph: Graph, evidence: StateEvidence) -> tuple[np.ndarray, Array]:
     nodes = np.concatenate([roots.nodes for roots in graph.roots])
-    laws = [_law(roots, evidence, graph) for roots in graph.roots]
+    laws = [root_law(roots, evidence, graph) for roots in graph.roots]
     return nodes, jnp.concatenate(laws) if len(laws) > 1 else laws[0]
 
 
-def _law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
+def root_law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
     process, n = evidence.process, len(roots.nodes)
     k = process.n_states
     if not isinstance(roots.initial, Distribution):

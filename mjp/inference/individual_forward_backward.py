@@ -9,6 +9,7 @@ J. Comput. Graph. Stat. 29:238). Agents that have nothing to do with each other 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from mjp.inference.agent_colours import Colours, colours
@@ -56,6 +57,9 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
         seen = own[members]
         if model.totals_seen:
             seen = seen + totals_likelihood(path, members[0], old[0])
+        for local in model.local_seen:
+            found = local.of_members(path[:, ::steps], members)
+            seen = seen + jnp.where(floor > 0, jnp.maximum(found, _LEAST_LOG), found)
         logs = jnp.zeros((len(members), k, f)).at[:, :, ::steps].add(seen)
         if influenced.shape[0]:
             others = jnp.stack([there[:, s] - weights * (before == s) for s in range(k)], axis=1)
@@ -160,4 +164,9 @@ def possible_path(model: ParticleChain, order: Colours, key: Array, path: Array,
 
 def colours_of(model: ParticleChain) -> Colours:
     """The order in which a sweep goes through the agents of a model."""
-    return colours(model.process.contacts, model.static.n_series, one_by_one=bool(model.totals_seen))
+    n = model.process.n  # the scopes of the first series stand for those of all
+    scopes = (scope for seen in model.local_seen for scope in seen.scopes.agents.tolist() if scope[0] < n)
+    pairs = [(a, b) for scope in scopes for i, a in enumerate(scope) for b in scope[:i]]
+    together = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    one_by_one = bool(model.totals_seen)
+    return colours(model.process.contacts, model.static.n_series, one_by_one=one_by_one, together=together)

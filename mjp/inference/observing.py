@@ -6,7 +6,7 @@ from jax import Array
 
 from mjp.graph import Graph, Observations
 from mjp.inference.path_sweeps import draw
-from mjp.observations import EachAgent, Exactly, Misclassified
+from mjp.observations import EachAgent, Exactly, LocalEmissions, Misclassified
 
 
 def observations_of(graph: Graph, states: Array, key: Array) -> tuple[Array, ...]:
@@ -30,6 +30,11 @@ def _observe(graph: Graph, observed: Observations, states: Array, key: Array) ->
         keys = jax.random.split(key, states.size)
         one = lambda state, k: jnp.asarray(likelihood.likelihood(state).sample(k))
         return jax.vmap(one)(states.reshape(-1), keys).reshape(shape)
+    if isinstance(likelihood, LocalEmissions):
+        scopes, n = likelihood.scopes, len(likelihood.scopes)
+        keys = jax.random.split(key, (states.shape[0], n))
+        one = lambda own, scope, k: jnp.asarray(likelihood.law(own, scope).sample(k))
+        return jax.vmap(jax.vmap(one), in_axes=(0, None, 0))(states[:, scopes], jnp.arange(n), keys)
     keys = jax.random.split(key, states.shape[0])
     view = graph.edges[0].process.view
     return jax.vmap(lambda state, k: jnp.asarray(likelihood(view(state)).sample(k)))(states, keys)

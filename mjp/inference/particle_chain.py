@@ -13,6 +13,7 @@ from jax import Array
 from mjp._checks import is_concrete
 from mjp.agent_trajectory import AgentTrajectory, ChainOrder
 from mjp.graph import Graph
+from mjp.inference.local_emissions import LocalSeen, local_observations
 from mjp.inference.particle_observations import AgentsSeen, TotalsSeen, agent_observations, log_or_never
 from mjp.inference.segments import Segments, segment_sum, take
 from mjp.processes.contacts import Contacts
@@ -64,6 +65,7 @@ class ParticleChain(eqx.Module):
     step_times: Array
     agents: list[AgentsSeen]
     totals_seen: list[TotalsSeen]
+    local_seen: list[LocalSeen]
     names: Names
     static: Static = eqx.field(static=True)
 
@@ -145,7 +147,13 @@ class ParticleChain(eqx.Module):
             total = total + self.by_series(seen.log_likelihood(states))
         for seen in self.totals_seen:
             total = total + seen.log_likelihood(self.totals(states))
-        return total
+        return total + self.local_log_likelihoods(path)
+
+    def local_log_likelihoods(self, path: Array) -> Array:
+        """Log-likelihood (T, R) of what was observed of a few agents each, given a path."""
+        states, zero = self.at_nodes(path), jnp.zeros((self.static.n_times, self.static.n_series))
+        found = (seen.log_likelihood(states, self.static.n_series) for seen in self.local_seen)
+        return sum(found, zero)
 
     def trajectory(self, path: Array, observations: tuple = ()) -> AgentTrajectory:
         """A path (F + 1, N) as a trajectory of the graph."""
@@ -201,7 +209,9 @@ def evaluate(graph: Graph, observed: bool = True) -> ParticleChain:
         known,
     )
     agents, totals = agent_observations(graph, process, order) if observed else ([], [])
-    return ParticleChain(process, at, first, times, agents, totals, Names(graph, process.states), static)
+    local = local_observations(graph, process, order) if observed else []
+    names = Names(graph, process.states)
+    return ParticleChain(process, at, first, times, agents, totals, local, names, static)
 
 
 def _chains(graph: Graph) -> np.ndarray:

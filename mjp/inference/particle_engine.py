@@ -89,6 +89,12 @@ def guided_path(model: ParticleChain, guide: ParticleGuide, uniforms: Array) -> 
         taken = jnp.sum(totals * guide.tilts, axis=-1)
         exact = sum((seen.log_likelihood(totals) for seen in model.totals_seen), jnp.zeros_like(taken))
         log_weight = log_weight + jnp.sum(exact - taken, axis=0)
+    if model.local_seen:
+        # a guide may have taken them into account, at the last time too
+        last = own[-1] - guide.log_g[-1] - guide.log_norms[-1]
+        ratio = jnp.take_along_axis(last, path[-1:], axis=0)[0]
+        log_weight = log_weight + model.by_series(ratio)
+        log_weight = log_weight + jnp.sum(model.local_log_likelihoods(path), axis=0)
     return path, jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
 
 
@@ -99,7 +105,7 @@ def guide_evidence(model: ParticleChain, guide: ParticleGuide) -> Array:
     return model.by_series(first + jnp.sum(guide.log_norms, axis=0))
 
 
-@register_engine("particles")
+@register_engine("particles", iterations=1)
 def condition_particles(
     graph: Graph, *, auxiliary: Any = "mean field", iterations: int = 2
 ) -> ParticleGuided:
@@ -115,7 +121,8 @@ def condition_particles(
         tilts = jnp.zeros((model.static.n_times, model.static.n_series, model.k))
         means = jnp.moveaxis(model.indicators(states), 0, 1)
         guide = backward_filter(model, means, tilts, projected=False)
-    exact = len(model.static.contacts.sources) == 0 and not model.totals_seen
+    together = model.totals_seen or model.local_seen
+    exact = len(model.static.contacts.sources) == 0 and not together
     evidence = guide_evidence(model, guide).reshape(graph.batch_shape)
     if is_concrete(evidence) and np.any(np.isneginf(evidence)):
         raise ValueError("the observations are impossible: no state of some agent fits what was seen of it")

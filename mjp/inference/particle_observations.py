@@ -14,7 +14,15 @@ from mjp.agent_trajectory import ChainOrder
 from mjp.graph import Graph, Observations
 from mjp.inference.count_observations import log_density_where_seen
 from mjp.inference.rules.state_observations import by_state, log_density
-from mjp.observations import EachAgent, Exactly, LinearGaussianObservation, Misclassified, is_missing, law_of
+from mjp.observations import (
+    EachAgent,
+    Exactly,
+    LinearGaussianObservation,
+    LocalEmissions,
+    Misclassified,
+    is_missing,
+    law_of,
+)
 from mjp.processes.interacting_particles import InteractingParticles
 from mjp.processes.state_counts import StateCounts
 
@@ -104,7 +112,7 @@ class TotalsSeen(eqx.Module):
 def agent_observations(
     graph: Graph, process: InteractingParticles, order: ChainOrder
 ) -> tuple[list[AgentsSeen], list[TotalsSeen]]:
-    """The observations of a graph, by agent and of totals.
+    """The observations of a graph, by agent and of totals; those of a few agents each are read elsewhere.
 
     Raises:
         TypeError: a likelihood for other states, or values that must be known and are not.
@@ -113,6 +121,8 @@ def agent_observations(
     agents, totals = [], []
     for observed in graph.observations:
         likelihood: Any = observed.likelihood
+        if isinstance(likelihood, LocalEmissions):
+            continue
         if isinstance(likelihood, LinearGaussianObservation):
             raise TypeError(
                 "likelihood: mjp.LinearGaussianObservation is for vectors; for agents give a function of "

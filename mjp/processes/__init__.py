@@ -1,7 +1,9 @@
 """Forward descriptions of processes, one file per family."""
 
+from mjp.processes.conditional_table import ConditionalTable as ConditionalTable
 from mjp.processes.counting_process import CountingProcess as CountingProcess
 from mjp.processes.diffusion import Diffusion as Diffusion
+from mjp.processes.factorial_chain import FactorialChain as FactorialChain
 from mjp.processes.fractional_noise import FractionalDiffusion as FractionalDiffusion
 from mjp.processes.fractional_noise import FractionalNoise as FractionalNoise
 from mjp.processes.fractional_noise import fractional_noise as fractional_noise

@@ -1,6 +1,6 @@
 """What every process family has in common."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -35,6 +35,17 @@ class Process(eqx.Module):
             name: of the argument, for messages.
         """
         return value
+
+    def check_parents(self, edge: str, parents: Sequence[tuple[Hashable, "Process | None"]]) -> None:
+        """Raise for parents that an edge with this process cannot have.
+
+        Args:
+            edge: words for it, for messages.
+            parents: names, and the process of the edge that leads to each; None for roots.
+        """
+        if len(parents) != 1:
+            names = tuple(name for name, _ in parents)
+            raise ValueError(f"parent: {type(self).__name__} takes one parent, got {len(parents)}: {names!r}")
 
     def check_law(self, name: str, law: Any) -> None:
         """Raise ValueError for a root's Distribution that cannot be one of states."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from mjp.drawing import INK, state_colours
 from mjp.fitting.groups import observed_numbers
-from mjp.numpyro_bridge import has_agent_path
+from mjp.numpyro_bridge import has_agents
 from mjp.observations import Exactly, Misclassified
 from mjp.report.parts import INTERVAL, Missing, Part, new_figure, picture
 from mjp.report.paths import flat, heading, process_of
@@ -20,7 +20,7 @@ _MOMENTS = 4
 
 
 def section(fit: "Fit") -> list[Part]:
-    graphs: dict[str, Any] = {name: graph for name, graph in fit.graphs.items() if has_agent_path(graph)}
+    graphs: dict[str, Any] = {name: graph for name, graph in fit.graphs.items() if has_agents(graph)}
     if not graphs:
         raise Missing("agents are those of interacting particles")
     parts: list[Part] = []

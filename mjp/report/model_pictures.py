@@ -10,8 +10,8 @@ from jax import lax
 from mjp.drawing import draw_graph, draw_process, possible_transitions
 from mjp.fitting.draws import choose_draws
 from mjp.graph import Graph
-from mjp.numpyro_bridge import graphs_of, has_agent_path
-from mjp.processes import MarkovChain
+from mjp.numpyro_bridge import graphs_of, has_agents
+from mjp.processes import ConditionalTable, MarkovChain
 from mjp.report.parts import Missing, Paragraph, Part, picture
 from mjp.report.paths import heading, process_of
 
@@ -49,8 +49,8 @@ def _graph(fit: "Fit", name: str, graph: Graph) -> list[Part]:
 def _transitions(fit: "Fit", name: str, graph: Graph) -> list[Part]:
     process = process_of(graph)
     states = getattr(process, "states", None)
-    if states is None or has_agent_path(graph):
-        return []  # states that are vectors have no transition diagram
+    if states is None or has_agents(graph) or isinstance(process, ConditionalTable):
+        return []  # states that are vectors, or that follow on several, have no transition diagram
     if len(states) > 12:
         return [Paragraph(f"{name} has {len(states)} states, too many for a diagram.", "note")]
     median = np.median(transition_values(fit, name), axis=0)

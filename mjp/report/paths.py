@@ -6,7 +6,7 @@ import numpy as np
 
 from mjp.drawing import possible_transitions
 from mjp.graph import Graph
-from mjp.numpyro_bridge import has_agent_path
+from mjp.numpyro_bridge import has_agents
 from mjp.observations import Exactly, Misclassified, is_missing
 from mjp.processes import is_vector
 from mjp.report.parts import Missing, Paragraph, Part
@@ -23,7 +23,7 @@ def of_kind(fit: "Fit", purpose: str, *kinds: str) -> tuple[dict[str, Any], list
     Raises:
         Missing: there is none; `purpose` says what the section is for.
     """
-    graphs = {n: g for n, g in fit.graphs.items() if g.kind in kinds and not has_agent_path(g)}
+    graphs = {n: g for n, g in fit.graphs.items() if g.kind in kinds and not has_agents(g)}
     if not graphs:
         raise Missing(purpose)
     shown, notes = {}, []
@@ -49,7 +49,7 @@ def of_vectors(fit: "Fit", purpose: str, *kinds: str) -> dict[str, Any]:
     graphs = {
         name: graph
         for name, graph in fit.graphs.items()
-        if graph.kind in kinds and graph.edges and is_vector(graph) and not has_agent_path(graph)
+        if graph.kind in kinds and graph.edges and is_vector(graph) and not has_agents(graph)
     }
     if not graphs:
         raise Missing(purpose)

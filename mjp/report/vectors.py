@@ -8,9 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from mjp.graph import Graph
-from mjp.numpyro_bridge import INNOVATIONS, has_agent_path, has_jump_path, has_sampled_path
+from mjp.numpyro_bridge import INNOVATIONS, has_agents, has_jump_path, has_sampled_path
 from mjp.observations import Exactly, LinearGaussianObservation
-from mjp.processes import Diffusion, LinearDiffusion, LinearGaussian, ReactionNetwork, StateSpace
+from mjp.processes import (
+    Diffusion,
+    FactorialChain,
+    LinearDiffusion,
+    LinearGaussian,
+    ReactionNetwork,
+    StateSpace,
+)
 
 if TYPE_CHECKING:
     from mjp.fitting import Fit
@@ -26,8 +33,10 @@ def process_in_words(graph: Graph) -> str:
     if has_jump_path(graph):
         networks: Any = graph.edges[0].process
         return f"ReactionNetwork of {', '.join(networks.species)} ({'; '.join(networks.reactions)})"
-    if has_agent_path(graph):
+    if has_agents(graph):
         agents: Any = graph.edges[0].process
+        if isinstance(agents, FactorialChain):
+            return f"FactorialChain of {agents.n} chains"
         contacts = len(agents.contacts.sources)
         return f"{type(agents).__name__}: {agents.n} agents with {contacts} directed contacts"
     names = list(dict.fromkeys(type(edges.process).__name__ for edges in graph.edges))

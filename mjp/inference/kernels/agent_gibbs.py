@@ -9,8 +9,9 @@ from jax import Array, lax
 from numpyro.distributions import biject_to
 from numpyro.infer import Gibbs
 
+from mjp.inference.condition import condition
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.particle_engine import condition_particles
+from mjp.inference.rules import cheapest_options
 from mjp.numpyro_bridge import HIDDEN, has_agent_path, recorded_options, structure
 
 _STARTS = 32  # prior draws of which a chain starts at the best
@@ -48,7 +49,7 @@ def likely_parameters(model: Any, key: Array, args: tuple, kwargs: dict) -> dict
         score = jnp.zeros(())
         for graph, _ in recorded_options(model, args, kwargs, values).values():
             if has_agent_path(graph):
-                score = score + jnp.sum(condition_particles(graph, iterations=1).log_evidence)
+                score = score + jnp.sum(condition(graph, **cheapest_options(graph)).log_evidence)
         return values, score
 
     drawn, scores = lax.map(draw, jax.random.split(key, _STARTS))

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp._checks import check_count
+from mjp.inference.condition import condition
 from mjp.inference.individual_forward_backward import colours_of, possible_path, sweep
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.particle_chain import evaluate
-from mjp.inference.particle_engine import condition_particles, guided_path
+from mjp.inference.particle_engine import guided_path
+from mjp.inference.rules import cheapest_options
 from mjp.numpyro_bridge import PATH, has_agent_path, recording
 
 
@@ -31,13 +33,14 @@ class IndividualForwardBackwardState(NamedTuple):
 
 
 class IndividualForwardBackward(PathKernel):
-    """Updates the paths `…/path` of interacting particles, given all other sites.
+    """Updates the paths `…/path` of interacting particles and factorial chains, given all other sites.
 
     Agents get new paths one after the other, each from its law given the paths of the others and the data,
     which is that of a hidden Markov chain (forward filtering, backward sampling; Touloupou, Finkenstädt &
     Spencer 2020, J. Comput. Graph. Stat. 29:238). Agents that do not influence each other, nor the same
-    third one, move at once; where totals are observed, all depend on each other and take turns. Use it as a
-    block of `numpyro.infer.Gibbs`, beside NUTS on the parameters.
+    third one, and are not observed together by `mjp.LocalEmissions`, move at once; where totals are
+    observed, all depend on each other and take turns. Use it as a block of `numpyro.infer.Gibbs`, beside
+    NUTS on the parameters.
 
     Where rules and data leave some paths no probability, moving one agent at a time may not reach all
     others; a rate of infection from outside, however small, avoids that.
@@ -69,7 +72,7 @@ class IndividualForwardBackward(PathKernel):
         z = {}
         for name, graph in self._graphs(model_args, model_kwargs).items():
             draw_key, possible_key, key = jax.random.split(key, 3)
-            guided = condition_particles(graph, iterations=1)
+            guided: Any = condition(graph, **cheapest_options(graph))
             model = guided.model
             uniforms = jax.random.uniform(draw_key, model.shape, jnp.result_type(float))
             path, _ = guided_path(model, guided.guide, uniforms)

@@ -8,8 +8,9 @@ from mjp.processes import Process
 _RULES: dict[type[Process], Any] = {}
 _ENGINES: dict[str, Callable[..., Any]] = {}
 _SIMULATORS: dict[str, Callable[..., Any]] = {}
-_ALWAYS_EXACT: set[str] = set()
+_EXACT: dict[str, bool | Callable[[Any], bool]] = {}
 _CHEAPEST: dict[str, dict[str, Any]] = {}
+_COVERS: dict[str, tuple[str, ...]] = {}
 
 
 def register(process: type[Process]) -> Callable[[Any], Any]:
@@ -34,19 +35,21 @@ def rule_of(process: Process) -> Any:
     raise TypeError(f"no rules of inference are registered for {type(process).__name__}")
 
 
-def register_engine(name: str, *, exact: bool = False, **cheapest: Any) -> Callable[[Callable], Callable]:
+def register_engine(
+    name: str, *, exact: bool | Callable[[Any], bool] = False, covers: tuple[str, ...] = (), **cheapest: Any
+) -> Callable[[Callable], Callable]:
     """Decorator: a function from a graph to a Guided, for one family of potentials.
 
     Args:
-        exact: whether every graph of this family is conditioned exactly.
+        exact: whether every graph of this family is conditioned exactly; or a function that says so of one.
+        covers: other families whose processes may stand beside those of this one in a graph.
         cheapest: options with which a graph is conditioned soonest, for when only shapes are of interest.
     """
 
     def add(engine: Callable) -> Callable:
         _ENGINES[name] = engine
-        _CHEAPEST[name] = cheapest
-        if exact:
-            _ALWAYS_EXACT.add(name)
+        _CHEAPEST[name], _COVERS[name] = cheapest, covers
+        _EXACT[name] = exact
         return engine
 
     return add
@@ -63,6 +66,11 @@ def register_simulator(name: str) -> Callable[[Callable], Callable]:
         return simulator
 
     return add
+
+
+def common_engine(names: set[str]) -> str | None:
+    """The one of these families whose engine covers all of them; None where there is none."""
+    return next((name for name in names if names <= {name, *_COVERS.get(name, ())}), None)
 
 
 def simulator_of(name: str) -> Callable[..., Any] | None:
@@ -83,9 +91,12 @@ def engine_of(name: str) -> Callable[..., Any]:
 
 def cheapest_options(graph: Any) -> dict[str, Any]:
     """Options that change no shape of a conditioned graph, and need the least work."""
-    return _CHEAPEST[rule_of(graph.edges[0].process).engine]
+    names = {rule_of(edges.process).engine for edges in graph.edges}
+    return _CHEAPEST[common_engine(names) or next(iter(names))]
 
 
 def is_exact_family(graph: Any) -> bool:
-    """Whether all processes of a graph belong to families that are always conditioned exactly."""
-    return all(rule_of(edges.process).engine in _ALWAYS_EXACT for edges in graph.edges)
+    """Whether a graph is conditioned exactly, as far as the families and sizes of its processes tell."""
+    names = {rule_of(edges.process).engine for edges in graph.edges}
+    exact = [_EXACT.get(name, False) for name in names]
+    return all(says(graph) if callable(says) else says for says in exact)
