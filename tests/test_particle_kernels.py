@@ -143,9 +143,18 @@ def compare(prior, chain):
     assert np.all(ess > 300), (z, ess)
 
 
+def with_step_size(state, size):
+    """The state with a step size for the kernels of parameters, which nothing adapts here."""
+    for name in {"nuts", "surrogate"} & set(state._fields):
+        inner = getattr(state, name)
+        adapt = inner.adapt_state._replace(step_size=jnp.asarray(size))
+        state = state._replace(**{name: inner._replace(adapt_state=adapt)})
+    return state
+
+
 def geweke(kernel, parameters_of, n, seed):
     """Functions (n, m) of parameters and path along the alternation of the kernel with new data."""
-    state = kernel.init(jax.random.key(seed), 0, None, (jnp.asarray(DATA),), {})
+    state = with_step_size(kernel.init(jax.random.key(seed), 0, None, (jnp.asarray(DATA),), {}), 0.3)
 
     def step(state, key):
         values = new_data(key, state.z["x/path"])
