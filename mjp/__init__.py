@@ -27,6 +27,7 @@ from mjp.processes import MarkovJump as MarkovJump
 from mjp.processes import ReactionNetwork as ReactionNetwork
 from mjp.processes import SparseMarkovJump as SparseMarkovJump
 from mjp.processes import StateSpace as StateSpace
+from mjp.processes import SwitchingDiffusion as SwitchingDiffusion
 from mjp.processes import fractional_noise as fractional_noise
 from mjp.shapes import chain as chain
 from mjp.shapes import panel as panel

@@ -35,6 +35,15 @@ class Guided(eqx.Module):
         """The guided draw as a pure function of innovations z ~ N(0, I); returns its log-weight too."""
         raise NotImplementedError
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether `push` leaves something of a path open, which `complete` draws."""
+        return False
+
+    def complete(self, path: Any, key: Array) -> Any:
+        """The path with all of it drawn, where the innovations do not say all."""
+        return path
+
     def trouble(self, path: Any) -> str | None:
         """Words for what is wrong with the numbers of a path that is known; None if nothing is."""
         return None

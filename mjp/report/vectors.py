@@ -10,7 +10,14 @@ import numpy as np
 from mjp.graph import Graph
 from mjp.numpyro_bridge import INNOVATIONS, has_agent_path, has_jump_path, has_sampled_path
 from mjp.observations import Exactly, LinearGaussianObservation
-from mjp.processes import Diffusion, LinearDiffusion, LinearGaussian, ReactionNetwork, StateSpace
+from mjp.processes import (
+    Diffusion,
+    LinearDiffusion,
+    LinearGaussian,
+    ReactionNetwork,
+    StateSpace,
+    SwitchingDiffusion,
+)
 
 if TYPE_CHECKING:
     from mjp.fitting import Fit
@@ -64,6 +71,12 @@ def _steps(edges: Any) -> str:
         return "reaction by reaction in continuous time, without discretisation"
     if isinstance(process, Diffusion):
         return f"{per_edge} by {_SCHEMES[process.scheme]}; the discretisation is part of the model"
+    if isinstance(process, SwitchingDiffusion):
+        regimes = ", ".join(map(str, process.regimes))
+        return (
+            f"{per_edge}, each in one of the regimes {regimes}; the discretisation is part of the model, and "
+            "regimes are integrated out"
+        )
     if isinstance(process, LinearDiffusion):
         return "exact transitions of a linear diffusion, without discretisation"
     if isinstance(process, LinearGaussian):
