@@ -1,4 +1,4 @@
-"""Simulation-based calibration of guided models: a state-space model, a hypo-elliptic diffusion, a tree.
+"""Simulation-based calibration of guided models: state space, a hypo-elliptic diffusion, a tree, regimes.
 
 As in `test_calibration.py`: each model is compiled once with the data as an argument, and the ranks of the
 truth among posterior draws fail at p < 1e-3 per parameter. Guides are linearised at the observations, which
@@ -62,6 +62,20 @@ def branching(values):
     return finish(graph, values)
 
 
+def switching(values):
+    """A trend and a scale that switch, seen with noise."""
+    trend = numpyro.sample("trend", dist.Normal(1.0, 0.5))
+    scale = numpyro.sample("scale", dist.LogNormal(-0.5, 0.4))
+    rate = numpyro.sample("rate", dist.LogNormal(-0.5, 0.4))
+    process = mjp.SwitchingDiffusion(
+        {"down": (lambda t, x: -1.0, 0.4), "up": (lambda t, x: trend, scale)},
+        {("down", "up"): rate, ("up", "down"): rate},
+    )
+    graph = mjp.chain(process, 0.7 * np.arange(12), initial=0.0, steps=2)
+    graph.observe_each(lambda x: dist.Normal(x[0], 0.3), np.zeros(12))
+    return finish(graph, values)
+
+
 def finish(graph, values):
     if values is not None:
         with_values(graph, values)
@@ -96,7 +110,7 @@ def ranks(model):
     return np.asarray(jax.jit(lambda keys: lax.map(replicate, keys))(keys))
 
 
-@pytest.mark.parametrize("model", [growth, oscillator, branching], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", [growth, oscillator, branching, switching], ids=lambda m: m.__name__)
 def test_ranks_are_uniform(model):
     found = ranks(model)
     edges = np.linspace(-0.5, DRAWS // THIN + 0.5, BINS + 1)

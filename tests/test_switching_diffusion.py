@@ -5,6 +5,7 @@ from itertools import product
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 from scipy import stats
@@ -356,3 +357,253 @@ def test_simulation():
     mean = np.sum(lengths * (DRIFT[0] * (1 - up) + DRIFT[1] * up))
     end = np.asarray(drawn.values).reshape(4000, 3)[:, 2]
     assert abs(end.mean() - mean) < 4.5 * end.std() / np.sqrt(4000)
+
+
+# In NumPyro
+
+
+def random_walk(times, values):
+    wild = numpyro.sample("wild", dist.LogNormal(1.0, 0.5))
+    process = mjp.SwitchingDiffusion(
+        {"calm": (lambda t, x: 0.0, 0.5), "wild": (lambda t, x: 0.0, wild)},
+        {("calm", "wild"): 0.1, ("wild", "calm"): 0.1},
+    )
+    graph = mjp.chain(process, times, initial=0.0)
+    mjp.sample("level", graph.observe_each(mjp.Exactly(), values))
+
+
+def test_fit_of_a_known_path(tmp_path):
+    scale = np.repeat([0.5, 4.0, 0.5], 30)
+    steps = np.random.default_rng(0).normal(0.0, scale)
+    values = np.append(np.nan, steps.cumsum())
+    fit = mjp.fit(random_walk, np.arange(91.0), values, draws=300, warmup=200, chains=2, progress=False)
+    assert fit.engine == "NUTS"
+    assert fit.data["log_likelihood"]["level"].dims == ("chain", "draw", "time")
+    assert fit.data["log_likelihood"]["level"].shape == (2, 300, 91)
+    regimes = fit.regimes("level")
+    assert regimes.attrs["states"] == ["calm", "wild"]
+    wild = regimes.mean(("chain", "draw"))
+    assert float(wild.sel(time=slice(35, 55)).mean()) > 0.9
+    assert float(wild.sel(time=slice(65, 90)).mean()) < 0.1
+    assert fit.regimes("level", times=[3.5, 40.0]).dims == ("chain", "draw", "time")
+    assert fit.data["paths"]["level_regime"].shape == (2, 100, 91)
+    assert "level_regime_on_grid" in fit.data["paths"]
+    page = fit.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "regimes of level over time" in page
+    assert "each in one of the regimes calm, wild" in page
+    with pytest.raises(ValueError, match=r"no regimes on a path 'x'; it has \['level'\]"):
+        fit.regimes("x")
+
+
+def test_two_series_in_a_plate_with_paths_to_be_guided():
+    """Innovations belong to the members of the plate, and regimes are drawn where randomness is to be had."""
+    data = np.random.default_rng(3).normal(size=(2, 5)).cumsum(axis=1)
+
+    def model(data):
+        with numpyro.plate("series", 2):
+            scale = numpyro.sample("scale", dist.LogNormal(0.0, 0.3))
+            process = mjp.SwitchingDiffusion(
+                {
+                    "a": (lambda t, x, c: 0.5, lambda t, x, c: scale[c["series"]]),
+                    "b": (lambda t, x: -0.5, 1.0),
+                },
+                {("a", "b"): 0.5, ("b", "a"): 0.5},
+            )
+            graph = mjp.chain(process, np.arange(5.0), initial=dist.Normal(0.0, 1.0), steps=2)
+            return mjp.sample("x", graph.observe_each(lambda x: dist.Normal(x[0], 0.3), data))
+
+    sites = numpyro.handlers.trace(numpyro.handlers.seed(model, 0)).get_trace(data)
+    assert sites["x/innovations"]["value"].shape == (2, 9)
+    assert sites["x/log_likelihood"]["fn"].log_factor.shape == (2,)
+    with numpyro.handlers.seed(rng_seed=0):
+        path = model(data)
+    assert path.regimes.shape == (2, 8)
+
+
+@pytest.mark.slow
+def test_nuts_against_quadrature():
+    """Posterior of a parameter and of the regimes, of paths seen with noise: all paths of regimes, on a grid.
+
+    Bounds of 4 standard errors of the draws: about 0.03 of the parameter, 0.05 of a probability.
+    """
+    times, values = np.arange(5.0), np.array([np.nan, 0.2, 1.4, 1.1, -0.6])
+
+    def process(level):
+        return reverting(level=[-0.3, level])
+
+    def model():
+        level = numpyro.sample("level", dist.Normal(0.6, 0.8))
+        mjp.sample("x", noisy(process(level), 2, times, values))
+
+    looks = [(2 * i, np.eye(1), [values[i]], np.array([[0.09]])) for i in range(1, 5)]
+    grid = np.linspace(-2.4, 3.6, 25)
+    found = [enumerated(process(level), 2, looks, times=times) for level in grid]
+    weight = np.exp([log for log, _ in found]) * stats.norm.pdf(grid, 0.6, 0.8)
+    weight /= weight.sum()
+    mean = weight @ grid
+    deviation = np.sqrt(weight @ (grid - mean) ** 2)
+    high = weight @ np.stack([share for _, share in found])
+    fit = mjp.fit(model, draws=2000, warmup=1000, chains=2, progress=False)
+    draws = fit.samples["level"]
+    ess = float(fit.summary(var_names=["level"], round_to="none")["ess_bulk"].iloc[0])
+    assert ess > 400
+    assert abs(draws.mean() - mean) < 4 * deviation / np.sqrt(ess)
+    assert abs(draws.std() - deviation) < 4 * deviation / np.sqrt(ess)
+    regimes = fit.regimes("x", times=np.arange(8) / 2 + 0.1, draws=1000)
+    share = np.asarray(regimes.mean(("chain", "draw")))
+    assert np.all(np.abs(share - high) < 4 * np.sqrt(high * (1 - high) / 400))
+
+
+# Bad input
+
+PAIR = (lambda t, x: 0.0 * x, 1.0)
+BOTH = {"a": PAIR, "b": PAIR}
+
+
+def switching(regimes=BOTH, rates=None, **options):
+    rates = {("a", "b"): 1.0, ("b", "a"): 2.0} if rates is None else rates
+    return mjp.SwitchingDiffusion(regimes, rates, **options)
+
+
+def conditioned(process, look=None, value=1.0, **options):
+    graph = mjp.chain(process, [0.0, 1.0], initial=jnp.zeros(process.dim))
+    return mjp.condition(graph.observe(1, look or mjp.Exactly(), value), **options)
+
+
+BAD = {
+    "no mapping": (lambda: switching([PAIR, PAIR]), TypeError, r"regimes must map labels .*, got list"),
+    "one": (lambda: switching({"a": PAIR}), ValueError, r"regimes must be at least two, got \['a'\]"),
+    "no pair": (
+        lambda: switching({"a": PAIR, "b": 1.0}),
+        TypeError,
+        r"regimes\['b'\] must be a pair .*, got 1.0",
+    ),
+    "no diffusion": (
+        lambda: switching({"a": PAIR, "b": mjp.StateSpace(lambda x: x, jnp.eye(1))}),
+        TypeError,
+        r"regimes\['b'\] must be a diffusion, got StateSpace",
+    ),
+    "drift": (
+        lambda: switching({"a": PAIR, "b": (lambda t, x: jnp.ones(2), 1.0)}),
+        ValueError,
+        r"regimes\['b'\]: drift must return shape \(1,\), got \(2,\)",
+    ),
+    "dispersion": (
+        lambda: switching({"a": PAIR, "b": (PAIR[0], jnp.ones((3, 2)))}),
+        ValueError,
+        r"regimes\['b'\]: dispersion must return shape \(1,\) or \(1, r\), got \(3, 2\)",
+    ),
+    "rank": (
+        lambda: switching({"a": (PAIR[0], jnp.ones((2, 1))), "b": PAIR}, dim=2),
+        ValueError,
+        r"regimes\['a'\] must have a noise of full rank, .* got one of rank 1",
+    ),
+    "dim": (
+        lambda: switching({"a": PAIR, "b": mjp.LinearDiffusion(jnp.eye(2), None, jnp.eye(2))}),
+        ValueError,
+        r"regimes\['b'\] must have dim=1 coordinates, got 2",
+    ),
+    "unknown": (
+        lambda: switching(rates={("a", "c"): 1.0}),
+        ValueError,
+        r"rates has a transition of 'c', which is not in states \['a', 'b'\]",
+    ),
+    "negative": (
+        lambda: switching(rates={("a", "b"): -1.0}),
+        ValueError,
+        "the rate from 'a' to 'b' must be finite and >= 0, got -1",
+    ),
+    "matrix": (
+        lambda: switching(rates=np.ones((3, 3))),
+        ValueError,
+        "states must name the 3 states of rates, got 2",
+    ),
+    "initial label": (
+        lambda: switching(initial="c"),
+        ValueError,
+        r"initial must be a law .*\['a', 'b'\], got 'c'",
+    ),
+    "initial name": (
+        lambda: switching(initial={"c": 1.0}),
+        ValueError,
+        "initial names 'c', which is not one of",
+    ),
+    "initial sum": (
+        lambda: switching(initial=[0.5, 0.6]),
+        ValueError,
+        "initial must sum to 1 over its regimes, got 1.1",
+    ),
+    "initial shape": (
+        lambda: switching(initial=[1.0, 0.0, 0.0]),
+        ValueError,
+        r"initial must have one probability per regime \(2\), got \(3,\)",
+    ),
+    "no stationary law": (
+        lambda: switching(rates={("a", "b"): 0.0, ("b", "a"): 0.0}),
+        ValueError,
+        "initial must be given where rates have no unique stationary law, got None",
+    ),
+    "rates of covariates": (
+        lambda: switching(rates=lambda c: {("a", "b"): c["step"], ("b", "a"): 1.0}),
+        ValueError,
+        "initial must be given where rates depend on covariates, got None",
+    ),
+    "defence": (lambda: switching(defence=0.5), ValueError, "defence must be >= 1, got 0.5"),
+    "auxiliary": (
+        lambda: conditioned(switching(), lambda x: dist.Normal(x[0], 1.0), auxiliary="prior"),
+        ValueError,
+        "auxiliary must be anchors of an earlier condition, or one of .*, got 'prior'",
+    ),
+    "tree": (
+        lambda: mjp.condition(mjp.tree("(a:1,b:1)r;", switching(), initial=0.0)),
+        TypeError,
+        r"lives on chains \(mjp.chain\), got a tree",
+    ),
+    "part": (
+        lambda: conditioned(
+            switching({"a": (lambda t, x: x, jnp.ones(2)), "b": (lambda t, x: x, jnp.ones(2))}, dim=2),
+            mjp.LinearGaussianObservation(jnp.ones((1, 2)), 0.0),
+            jnp.ones(1),
+        ),
+        ValueError,
+        "seen without error as a whole or not at all, but at node 1 1 of 2 coordinates are",
+    ),
+    "root": (
+        lambda: mjp.condition(
+            mjp.chain(switching(), [0.0, 1.0], initial=0.0).observe_each(mjp.Exactly(), np.array([0.0, 1.0]))
+        ),
+        ValueError,
+        "is a root and cannot be observed exactly; give its value as initial, and NaN in its place",
+    ),
+    "no noise": (
+        lambda: conditioned(switching({"a": PAIR, "b": (PAIR[0], 0.0)})),
+        ValueError,
+        "a dispersion is not finite or has no full rank along the path",
+    ),
+    "not finite": (
+        lambda: mjp.simulate(
+            mjp.chain(
+                switching({"a": (lambda t, x: jnp.exp(x) * 1e4, 1.0), "b": PAIR}), np.arange(9.0), initial=9.0
+            ),
+            jax.random.key(0),
+        ),
+        ValueError,
+        "the simulated path is not finite after the step at time",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_regimes_that_have_not_been_drawn():
+    guided = mjp.condition(noisy(switching()))
+    path, _ = guided.push({name: jnp.zeros(shape) for name, shape in guided.innovations.items()})
+    assert path.regimes is None
+    with pytest.raises(ValueError, match="have not been drawn"):
+        path.regimes_at(0.5)
+    assert guided.complete(path, jax.random.key(0)).regimes.shape == (1, 6)

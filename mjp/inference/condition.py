@@ -69,7 +69,8 @@ def condition(graph: Graph, **options: Any) -> Guided:
             "observations" (at the state that the next observation suggests) or "prior mean"; or a linear
             process that stands for those of the edges; or the `anchors` of an earlier result. For Gamma
             processes, `iterations` (of the states at which likelihoods are expanded) and, as `auxiliary`, the
-            `anchors` of an earlier result. For reaction networks,
+            `anchors` of an earlier result. For switching diffusions, `auxiliary`: "guided mean" (default,
+            `iterations` times), "observations" or the `anchors` of an earlier result. For reaction networks,
 
             - `auxiliary`: "linear noise" (the chemical Langevin equation, linearised `iterations` times along
               its guided mean; default for noisy observations), "conditioned hazard" (one Gaussian step to

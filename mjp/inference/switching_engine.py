@@ -28,6 +28,7 @@ from mjp.switching_trajectory import SwitchingTrajectory
 from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths
 
+AUXILIARIES = ("guided mean", "observations")
 _ITERATIONS = 2
 
 
@@ -209,14 +210,17 @@ def _steps_of(model: SwitchingGraph, path: Any) -> tuple[Array, Array]:
     return states[:, :-1], states[:, 1:]
 
 
-@register_engine("switching", iterations=1)
+@register_engine("switching", auxiliary="observations")
 def condition_switching(
     graph: Graph, *, observed: bool = True, auxiliary: Any = None, iterations: int | None = None
 ) -> SwitchingGuided:
     """Filter backwards, regime by regime, and return the guided chain; see `mjp.condition`."""
     check_count("iterations", iterations)
-    if not isinstance(auxiliary, Anchors | None):
-        raise ValueError(f"auxiliary must be anchors of an earlier condition, or None, got {auxiliary!r}")
+    if auxiliary is not None and not isinstance(auxiliary, Anchors) and auxiliary not in AUXILIARIES:
+        raise ValueError(
+            f"auxiliary must be anchors of an earlier condition, or one of {list(AUXILIARIES)}, got "
+            f"{auxiliary!r}"
+        )
     model = evaluate(graph, observed=observed)
     sites = sites_of(graph, model.layout.dim, PinnedEdges([], [], graph.n_nodes, [])) if observed else []
     potentials: Any = None
@@ -227,7 +231,9 @@ def condition_switching(
         evidence = jnp.sum(terms.reshape(model.layout.n_series, -1), axis=1)
     else:
         rounds = _ITERATIONS if iterations is None else iterations
-        evidence, potentials, at_nodes, anchors = _prepare(model, sites, auxiliary, rounds)
+        start, rounds = (None, 0) if auxiliary == "observations" else (auxiliary, rounds)
+        start = start if isinstance(start, Anchors) else None
+        evidence, potentials, at_nodes, anchors = _prepare(model, sites, start, rounds)
     evidence = evidence.reshape(graph.batch_shape)
     if is_concrete(evidence):
         bad = np.flatnonzero(~np.isfinite(np.asarray(evidence)))
@@ -274,7 +280,8 @@ def _prepare(
             return from_path(model, states, anchors), None
 
         anchors = at_observations(model, sites)
-        anchors = jax.lax.scan(refine, anchors, None, length=iterations)[0]
+        if iterations:
+            anchors = jax.lax.scan(refine, anchors, None, length=iterations)[0]
     potentials, at_nodes = filtered(anchors)
     zero = jnp.zeros_like(model.root_mean) if layout.root_noise else None
     _, evidence = first_states(model, at_roots(model, potentials, at_nodes), zero)

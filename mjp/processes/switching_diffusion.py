@@ -102,7 +102,8 @@ class SwitchingDiffusion(Process):
     def steps(self, x: Array, at: Interval) -> tuple[Array, Array]:
         """Means (d, K) and covariances (d, d, K) of a step from the state x (d,), regime by regime."""
         found = [diffusion.step(x, at) for diffusion in self.diffusions]
-        covariances = [factor @ factor.T for _, factor in found]
+        # written out, since XLA executes a batch of small matrix products one scalar at a time
+        covariances = [jnp.sum(factor[:, None] * factor, axis=-1) for _, factor in found]
         return jnp.stack([mean for mean, _ in found], -1), jnp.stack(covariances, -1)
 
 
