@@ -1,16 +1,19 @@
-r"""The backward filter of a switching diffusion: one Gaussian potential per regime.
+r"""The backward filter of a switching diffusion: for every regime a sum of Gaussian potentials.
 
-Before a step of regime k the exact potential is $h_k(x) = \int N_k(dy; x) \sum_l M_{kl} g_l(y)$. The sum over
-the next step's regimes is collapsed to one Gaussian: its natural parameters are the mean of theirs under the
-shares of the regimes at an anchor, and its value there is that of the sum (filters collapse moments instead,
-Kim 1994, J. Econometrics 60:1). It is pulled back through the steps of regime k, linearised at the anchor,
-with their variance enlarged.
+Before a step of regime k the exact potential is $h_k(x) = \int N_k(dy; x) \sum_l M_{kl} g_l(y)$. A single
+Gaussian is a bad guide: a quiet regime reaches a distant observation only by a change to a wild one, which
+makes the tails of its potential heavy. So $h_k = \sum_j h_{kj}$, where j is the regime of the last step before
+the next node, and each term is a Gaussian: those of the next step's regimes l with the same j are collapsed to
+one. Its natural parameters are the mean of theirs under their shares at an anchor, and its value there is that
+of the sum (filters collapse moments instead, Kim 1994, J. Econometrics 60:1). It is pulled back through the
+step of regime k, linearised at the anchor, with its variance enlarged.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.special import logsumexp
 
@@ -20,9 +23,11 @@ from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.switching_graph import SwitchingGraph, log_moves
 
+NEVER = -1e30  # the log of the constant of a potential that is zero; finite, for derivatives
+
 
 class Potentials(NamedTuple):
-    """Potentials of all steps by regime, batches (F, K, S).
+    """Potentials of all steps by regime, and by the regime j before the next node; batches (F, K, J, S).
 
     Attributes:
         before: at the start of each step, without the observations there.
@@ -41,47 +46,61 @@ def backward(model: SwitchingGraph, anchors: Array, sites: Canonical) -> Potenti
         sites: potentials of the noisy observations at the nodes, batch (T, S).
     """
     layout = model.layout
-    steps = _linear_steps(model, anchors[:, :-1])
-    at_end = _at_ends(sites, layout.per_edge)
     known = layout.known_step
     value = jnp.repeat(model.values[:, 1:], layout.per_edge, axis=1)  # (d, F, S)
     k = model.process.n_regimes
+    own_regime = jnp.where(jnp.eye(k, dtype=bool)[..., None], 0.0, NEVER)
 
     def step(after: Canonical, x: tuple) -> tuple[Canonical, tuple[Canonical, Canonical]]:
-        own, site, log_move, anchor, value, known = x
-        ahead = jax.tree.map(lambda a, b: a + b[..., None, :], after, site)
-        pooled = _pooled(ahead, log_move, anchor)
-        pulled = pull_back(pooled, gain_of(pooled, own.factor), own.matrix, own.offset)
+        own, site, log_move, anchor, node, value, known = x
+        ahead = jax.tree.map(lambda a, b: a + b[..., None, None, :], after, site)
+        log_move = jnp.maximum(log_move, NEVER)
+        joint = _collapsed(ahead, log_move, anchor, over_last=True)
+        joint = pull_back(joint, gain_of(joint, own.factor), own.matrix, own.offset)
         if known is not None:
-            future = logsumexp(log_move + ahead.log_value(value[:, None])[None], axis=1)
-            exact = _seen(own, value, future)
-            pulled = jax.tree.map(lambda a, b: jnp.where(known, a, b), exact, pulled)
+            future = ahead.log_value(value[:, None, None])[None] + log_move[:, :, None]
+            seen = _seen(own, value, logsumexp(future, axis=(1, 2)))
+            joint = jax.tree.map(lambda a, b: jnp.where(known, a, b), seen, joint)
+        by_last = jax.tree.map(lambda leaf: jnp.repeat(leaf[..., None, :], k, axis=-2), joint)
+        pulled = Canonical(by_last.constant + own_regime, by_last.linear, by_last.precision)
+        if layout.per_edge > 1:
+            own = jax.tree.map(lambda leaf: leaf[..., None, :], own)
+            inside = _collapsed(ahead, log_move, anchor, over_last=False)
+            inside = pull_back(inside, gain_of(inside, own.factor), own.matrix, own.offset)
+            pulled = jax.tree.map(lambda a, b: jnp.where(node, a, b), pulled, inside)
         return pulled, (pulled, ahead)
 
     first = lambda tree, axis: jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), tree)
-    own, at_end = first(steps, -2), first(at_end, -2)
+    own, at_end = (
+        first(_linear_steps(model, anchors[:, :-1]), -2),
+        first(_at_ends(sites, layout.per_edge), -2),
+    )
     moves, ends, value = first(log_moves(model), 2), first(anchors[:, 1:], 1), first(value, 1)
-    last = Canonical.unit((k, layout.n_series), layout.dim, anchors.dtype)
-    xs = (own, at_end, moves, ends, value, known if known.any() else None)
+    at_node = np.arange(1, layout.n_steps + 1) % layout.per_edge == 0
+    unit = Canonical.unit((k, k, layout.n_series), layout.dim, anchors.dtype)
+    # a potential of one in all is that of a single j
+    last = Canonical(unit.constant + own_regime, unit.linear, unit.precision)
+    xs = (own, at_end, moves, ends, at_node, value, known if known.any() else None)
     _, (before, ahead) = lax.scan(step, last, xs, reverse=True)
     return Potentials(before, ahead)
 
 
 def at_roots(model: SwitchingGraph, potentials: Potentials, sites: Canonical) -> Canonical:
-    """Potentials of everything that is observed, of the first states, by the first step's regime, (K, S)."""
-    own = jax.tree.map(lambda leaf: leaf[..., 0, None, :], sites)
+    """Potentials of everything that is observed, of the first states, by the first step's regime, (K, J, S)."""
+    own = jax.tree.map(lambda leaf: leaf[..., 0, None, None, :], sites)
     return jax.tree.map(lambda leaf: leaf[0], potentials.before).fuse(own)
 
 
-def _pooled(ahead: Canonical, log_move: Array, anchor: Array) -> Canonical:
-    """The mixtures over next regimes (l, S) as one potential for each regime (k, S)."""
-    logs = log_move + ahead.log_value(anchor[:, None])[None]  # (k, l, S)
-    shares = jax.nn.softmax(logs, axis=1)
-    linear = jnp.sum(shares * ahead.linear[:, None], axis=2)
-    precision = jnp.sum(shares * ahead.precision[:, :, None], axis=3)
-    at = anchor[:, None]
-    constant = logsumexp(logs, axis=1) - dot(linear - 0.5 * times(precision, at), at)
-    return Canonical(constant, linear, precision)
+def _collapsed(ahead: Canonical, log_move: Array, anchor: Array, *, over_last: bool) -> Canonical:
+    """Sums of potentials (l, j, S) over next regimes l as one for each regime k: (k, S), or by j (k, j, S)."""
+    axes = (1, 2) if over_last else (1,)
+    logs = log_move[:, :, None] + ahead.log_value(anchor[:, None, None])[None]  # (k, l, j, S)
+    total = logsumexp(logs, axis=axes)
+    shares = jnp.exp(logs - jnp.expand_dims(total, axes))
+    linear = jnp.sum(shares * ahead.linear[:, None], axis=tuple(1 + a for a in axes))
+    precision = jnp.sum(shares * ahead.precision[:, :, None], axis=tuple(2 + a for a in axes))
+    at = anchor[:, None] if over_last else anchor[:, None, None]
+    return Canonical(total - dot(linear - 0.5 * times(precision, at), at), linear, precision)
 
 
 def _seen(own: LinearSteps, value: Array, future: Array) -> Canonical:

@@ -20,16 +20,19 @@ def first_states(model: SwitchingGraph, roots: Canonical, z: Array | None) -> tu
     """First states (d, S), and the evidence of the guide (S,).
 
     Args:
-        roots: potentials (K, S) of the first states; z: (d, S), None where these are known.
+        roots: potentials (K, J, S) of the first states; z: (d, S), None where these are known.
     """
-    log_first = log_or_never(model.regimes.first.T)
+    log_first = log_or_never(model.regimes.first.T)[:, None]
     mean = model.root_mean
     if z is None:
-        return mean, logsumexp(log_first + roots.log_value(mean[:, None]), axis=0)
-    gain = gain_of(roots, model.root_factor[:, :, None])
-    logs = log_first + log_pulled(roots, gain, mean[:, None])
-    moved = mean[:, None] + times(gain.loading, gain.steering(mean[:, None]))
-    return mixture_draw(logs, moved, gain.loading, z), logsumexp(logs, axis=0)
+        return mean, logsumexp(log_first + roots.log_value(mean[:, None, None]), axis=(0, 1))
+    gain = gain_of(roots, model.root_factor[:, :, None, None])
+    mean = mean[:, None, None]
+    logs = log_first + log_pulled(roots, gain, mean)
+    moved = mean + times(gain.loading, gain.steering(mean))
+    return mixture_draw(_flat(logs, 2), _flat(moved, 2), _flat(gain.loading, 2), z), logsumexp(
+        logs, axis=(0, 1)
+    )
 
 
 def guided_paths(
@@ -38,8 +41,8 @@ def guided_paths(
     r"""Follow guided steps from the first states.
 
     A step from x, whose regime has the law π given the path so far, has the density
-    $\sum_k \pi_k N_k(y; x)$. Times the potential ahead this is a mixture over pairs of regimes
-    (k, l) of this and the next step, from which y is drawn.
+    $\sum_k \pi_k N_k(y; x)$. Times the potential ahead this is a mixture over the regimes (k, l) of this
+    and the next step and over the terms j of its potential, from which y is drawn.
 
     Args:
         start: (d, S); z: (F', d, S) innovations of the steps whose end is not known everywhere.
@@ -61,9 +64,10 @@ def guided_paths(
         if known is not None:
             drawn = jnp.where(known, value, drawn)
             seen = log_law + log_normal(value[:, None] - mean, lower)
-            given = seen[:, None] + log_move + ahead.log_value(value[:, None])[None]
+            given = (seen[:, None] + log_move)[:, :, None] + ahead.log_value(value[:, None, None])[None]
             logs = jnp.where(known, given, logs)
-        weight = logsumexp(logs, axis=(0, 1)) - logsumexp(log_law + before.log_value(x[:, None]), axis=0)
+        behind = log_law[:, None] + before.log_value(x[:, None, None])
+        weight = logsumexp(logs, axis=(0, 1, 2)) - logsumexp(behind, axis=(0, 1))
         filtered = jax.nn.softmax(log_law + log_normal(drawn[:, None] - mean, lower), axis=0)
         return (drawn, jnp.sum(filtered[:, None] * jnp.exp(log_move), axis=0)), (x, weight)
 
@@ -80,15 +84,19 @@ def guided_paths(
 
 
 def _towards(mean: Array, lower: Array, ahead: Canonical, log_pair: Array, z: Array) -> tuple[Array, Array]:
-    """Draws (d, S) of the tilted mixture, and the logs of its weights (K, K, S).
+    """Draws (d, S) of the tilted mixture, and the logs of its weights (K, K, J, S).
 
     Args:
-        mean: (d, K, S), lower: (d, d, K, S) of the steps; ahead: (K, S); log_pair: (K, K, S).
+        mean: (d, K, S), lower: (d, d, K, S) of the steps; ahead: (K, J, S); log_pair: (K, K, S).
     """
-    mean, lower = mean[..., None, :], lower[..., None, :]
-    by_next: Canonical = jax.tree.map(lambda leaf: leaf[..., None, :, :], ahead)
+    mean, lower = mean[..., None, None, :], lower[..., None, None, :]
+    by_next: Canonical = jax.tree.map(lambda leaf: leaf[..., None, :, :, :], ahead)
     gain: Gain = gain_of(by_next, lower)
-    logs = log_pair + log_pulled(by_next, gain, mean)
+    logs = log_pair[:, :, None] + log_pulled(by_next, gain, mean)
     moved = mean + times(gain.loading, gain.steering(mean))
-    flat = lambda leaf: leaf.reshape(*leaf.shape[:-3], -1, leaf.shape[-1])
-    return mixture_draw(flat(logs), flat(moved), flat(gain.loading), z), logs
+    return mixture_draw(_flat(logs, 3), _flat(moved, 3), _flat(gain.loading, 3), z), logs
+
+
+def _flat(leaf: Array, axes: int) -> Array:
+    """The components of mixtures, on `axes` axes before the last one, on a single axis."""
+    return leaf.reshape(*leaf.shape[: -axes - 1], -1, leaf.shape[-1])

@@ -26,8 +26,9 @@ class SwitchingDiffusion(Process):
     Regimes are never sampled while parameters are inferred: given the path they are a hidden Markov chain,
     whose filter makes the density of the path (Hamilton 1989, Econometrica 57:357, eq. 22.4.5 of his book).
     A path that is seen without error at every step has an exact likelihood. Any other path is guided, with
-    one Gaussian potential per regime; its steps are mixtures over the regimes, tilted exactly, and smooth in
-    their innovations. Regimes are drawn afterwards, given the path.
+    sums of Gaussian potentials for each regime; its steps are mixtures over the regimes, tilted exactly, and
+    smooth in their innovations. Regimes are drawn afterwards, given the path. Guides know little of changes
+    that are rare and that the data need: look at the effective sample size of `mjp.evidence`.
 
     Args:
         regimes: for each regime by its label a pair (drift, dispersion) as for `mjp.Diffusion`, or a
@@ -66,7 +67,7 @@ class SwitchingDiffusion(Process):
         dim: int = 1,
         *,
         initial: Any = None,
-        defence: float = 1.5,
+        defence: float = 1.25,
     ):
         if not isinstance(regimes, Mapping):
             raise TypeError(f"regimes must map labels to (drift, dispersion), got {type(regimes).__name__}")
