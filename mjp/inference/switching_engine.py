@@ -12,18 +12,17 @@ from mjp._checks import check_count, is_concrete
 from mjp.graph import Graph
 from mjp.inference.anchors import Anchors
 from mjp.inference.condition import Guided
-from mjp.inference.forward_filter import forward_filter
 from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
 from mjp.inference.observing import observations_of
 from mjp.inference.pinning import PinnedEdges
 from mjp.inference.potentials.canonical import Canonical
-from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.registry import register_engine, register_simulator
 from mjp.inference.switching_anchors import along_steps, at_observations, from_path
 from mjp.inference.switching_graph import SwitchingGraph, evaluate
 from mjp.inference.switching_guide import Potentials, at_roots, backward
 from mjp.inference.switching_paths import first_states, guided_paths
 from mjp.inference.switching_regimes import draw_regimes, simulated_paths
+from mjp.inference.switching_terms import known_path, known_terms, log_likelihoods, site_terms
 from mjp.switching_trajectory import SwitchingTrajectory
 from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths
@@ -71,7 +70,7 @@ class SwitchingGuided(Guided):
         """One-step-ahead log-densities (n_nodes,) of a single path that is known; else None."""
         if not self.model.layout.all_known or self.log_evidence.ndim:
             return None
-        return _known_terms(self.model, self.sites)
+        return known_terms(self.model, self.sites)
 
     def push(self, z: dict[str, Array]) -> tuple[SwitchingTrajectory, Array]:
         """Guided paths as a smooth function of the innovations, regimes not drawn, and their log-weight."""
@@ -95,14 +94,14 @@ class SwitchingGuided(Guided):
 
     def log_likelihoods(self, path: SwitchingTrajectory) -> Array:
         """Log-densities (n_nodes,) of the observations of each node given the path up to then."""
-        return _log_likelihoods(self.model, self.sites, *_steps_of(self.model, path), path.values)
+        return log_likelihoods(self.model, self.sites, *_steps_of(self.model, path), path.values)
 
 
 @eqx.filter_jit
 def _push(guided: SwitchingGuided, z: dict[str, Array]) -> tuple[SwitchingTrajectory, Array]:
     model, layout = guided.model, guided.model.layout
     if layout.all_known:
-        states, weights = _known_path(model), jnp.zeros(layout.n_series)
+        states, weights = known_path(model), jnp.zeros(layout.n_series)
     else:
         assert guided.potentials is not None
         assert guided.at_nodes is not None
@@ -132,54 +131,9 @@ def _site_weights(model: SwitchingGraph, sites: list[Observed], at_nodes: Canoni
     if all(observed.site.exact for observed in sites):
         return jnp.zeros(layout.n_series, states.dtype)
     at = states[:, :: layout.per_edge]
-    likelihood = _site_terms(model, sites, jnp.moveaxis(at, (0, 2), (2, 0)).reshape(-1, layout.dim))
+    likelihood = site_terms(model, sites, jnp.moveaxis(at, (0, 2), (2, 0)).reshape(-1, layout.dim))
     by_series = likelihood.reshape(layout.n_series, layout.n_times)
     return jnp.sum(by_series, axis=1) - jnp.sum(at_nodes.log_value(at), axis=0)
-
-
-def _site_terms(model: SwitchingGraph, sites: list[Observed], values: Array) -> Array:
-    """Log-likelihoods (n_nodes,) of noisy observations at states (n_nodes, d)."""
-    total = jnp.zeros(model.layout.n_nodes, values.dtype)
-    for observed in sites:
-        total = total.at[observed.nodes].add(observed.site.log_likelihood(values[observed.nodes]))
-    return total
-
-
-def _known_path(model: SwitchingGraph) -> Array:
-    """The path (d, T, S) that is known."""
-    return model.values.at[:, 0].set(model.root_mean)
-
-
-def predictive_terms(model: SwitchingGraph, before: Array, after: Array) -> Array:
-    r"""Log-densities $\log p(x_{t+1} | x_0, \dots, x_t)$ of steps of paths, (F, S), by Hamilton's filter."""
-    emissions = jnp.moveaxis(model.log_densities(before, after), 0, -1)
-    chain = model.regimes
-    single = not chain.index.any()
-    matrices, index = (chain.matrices[:1], None) if single else (chain.matrices, chain.index)
-    return forward_filter(chain.first, matrices, index, Categorical.from_log(emissions))
-
-
-@eqx.filter_jit
-def _known_terms(model: SwitchingGraph, sites: list[Observed]) -> Array:
-    """Terms (n_nodes,) of a known path."""
-    states = _known_path(model)
-    steps = predictive_terms(model, states[:, :-1], states[:, 1:])
-    terms = jnp.concatenate([jnp.zeros_like(steps[:1]), steps]).T.reshape(-1)
-    values = jnp.moveaxis(states, (0, 2), (2, 0)).reshape(model.layout.n_nodes, -1)
-    return terms + _site_terms(model, sites, values)
-
-
-@eqx.filter_jit
-def _log_likelihoods(
-    model: SwitchingGraph, sites: list[Observed], before: Array, after: Array, values: Array
-) -> Array:
-    layout = model.layout
-    total = _site_terms(model, sites, values)
-    if not layout.known.any():
-        return total
-    steps = predictive_terms(model, before, after)[layout.per_edge - 1 :: layout.per_edge]
-    nodes = jnp.concatenate([jnp.zeros_like(steps[:1]), jnp.where(layout.known[1:], steps, 0.0)])
-    return total + nodes.T.reshape(-1)
 
 
 def trajectory(
@@ -227,7 +181,7 @@ def condition_switching(
     at_nodes: Any = None
     anchors: Any = None
     if model.layout.all_known:
-        terms = _known_terms(model, sites)
+        terms = known_terms(model, sites)
         evidence = jnp.sum(terms.reshape(model.layout.n_series, -1), axis=1)
     else:
         rounds = _ITERATIONS if iterations is None else iterations

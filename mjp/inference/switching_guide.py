@@ -2,11 +2,11 @@ r"""The backward filter of a switching diffusion: for every regime a sum of Gaus
 
 Before a step of regime k the exact potential is $h_k(x) = \int N_k(dy; x) \sum_l M_{kl} g_l(y)$. A single
 Gaussian is a bad guide: a quiet regime reaches a distant observation only by a change to a wild one, which
-makes the tails of its potential heavy. So $h_k = \sum_j h_{kj}$, where j is the regime of the last step before
-the next node, and each term is a Gaussian: those of the next step's regimes l with the same j are collapsed to
-one. Its natural parameters are the mean of theirs under their shares at an anchor, and its value there is that
-of the sum (filters collapse moments instead, Kim 1994, J. Econometrics 60:1). It is pulled back through the
-step of regime k, linearised at the anchor, with its variance enlarged.
+makes the tails of its potential heavy. So $h_k = \sum_j h_{kj}$, where j is the regime of the last step
+before the next node, and each term is a Gaussian: those of the next step's regimes l with the same j are
+collapsed to one. Its natural parameters are the mean of theirs under their shares at an anchor, and its value
+there is that of the sum (filters collapse moments instead, Kim 1994, J. Econometrics 60:1). It is pulled back
+through the step of regime k, linearised at the anchor, with its variance enlarged.
 """
 
 from typing import NamedTuple
@@ -86,13 +86,13 @@ def backward(model: SwitchingGraph, anchors: Array, sites: Canonical) -> Potenti
 
 
 def at_roots(model: SwitchingGraph, potentials: Potentials, sites: Canonical) -> Canonical:
-    """Potentials of everything that is observed, of the first states, by the first step's regime, (K, J, S)."""
+    """Potentials (K, J, S) of the first states, all observations included, by the first step's regime."""
     own = jax.tree.map(lambda leaf: leaf[..., 0, None, None, :], sites)
     return jax.tree.map(lambda leaf: leaf[0], potentials.before).fuse(own)
 
 
 def _collapsed(ahead: Canonical, log_move: Array, anchor: Array, *, over_last: bool) -> Canonical:
-    """Sums of potentials (l, j, S) over next regimes l as one for each regime k: (k, S), or by j (k, j, S)."""
+    """Sums of potentials (l, j, S) over next regimes l as one for each regime: (k, S), or by j (k, j, S)."""
     axes = (1, 2) if over_last else (1,)
     logs = log_move[:, :, None] + ahead.log_value(anchor[:, None, None])[None]  # (k, l, j, S)
     total = logsumexp(logs, axis=axes)
