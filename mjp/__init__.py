@@ -30,6 +30,7 @@ from mjp.processes import MarkovJump as MarkovJump
 from mjp.processes import ReactionNetwork as ReactionNetwork
 from mjp.processes import SparseMarkovJump as SparseMarkovJump
 from mjp.processes import StateSpace as StateSpace
+from mjp.processes import SwitchingDiffusion as SwitchingDiffusion
 from mjp.processes import fractional_noise as fractional_noise
 from mjp.regimes import regimes as regimes
 from mjp.shapes import chain as chain

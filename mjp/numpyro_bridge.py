@@ -182,6 +182,8 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
         return MarginalPath(name)
     trajectory, log_weight = guided.push(z)
+    if guided.open_ended and _seeded() and (key := numpyro.prng_key()) is not None:
+        trajectory = guided.complete(trajectory, key)
     _collect(name, graph, guided, trajectory)
     _factor(name, guided.log_evidence + log_weight)
     if _seeded():

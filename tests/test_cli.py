@@ -98,7 +98,7 @@ def test_single_precision(plain_model, tmp_path):
 MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("sp500", "lynx_hare", "influenza")]
 
 
-@pytest.mark.parametrize("name", ["cav", "earthquakes", "anole-sizes", *MORE])
+@pytest.mark.parametrize("name", ["cav", "earthquakes", "anole-sizes", "regimes", *MORE])
 def test_simulated_data_are_read_back(name, tmp_path):
     file = tmp_path / "data.csv"
     result = run("simulate", name, "--out", file, "--seed", 3)

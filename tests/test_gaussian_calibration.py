@@ -1,4 +1,4 @@
-"""Simulation-based calibration of guided models: a state-space model, a hypo-elliptic diffusion, a tree."""
+"""Simulation-based calibration of guided models: state space, a hypo-elliptic diffusion, a tree, regimes."""
 
 import os
 
@@ -52,13 +52,27 @@ def branching(values):
     return finish(graph, values)
 
 
+def switching(values):
+    """A trend and a scale that switch, seen with noise."""
+    trend = numpyro.sample("trend", dist.Normal(1.0, 0.5))
+    scale = numpyro.sample("scale", dist.LogNormal(-0.5, 0.4))
+    rate = numpyro.sample("rate", dist.LogNormal(-0.5, 0.4))
+    process = mjp.SwitchingDiffusion(
+        {"down": (lambda t, x: -1.0, 0.4), "up": (lambda t, x: trend, scale)},
+        {("down", "up"): rate, ("up", "down"): rate},
+    )
+    graph = mjp.chain(process, 0.7 * np.arange(12), initial=0.0, steps=2)
+    graph.observe_each(lambda x: dist.Normal(x[0], 0.3), np.zeros(12))
+    return finish(graph, values)
+
+
 def finish(graph, values):
     with_values(graph, values)
     mjp.sample("x", graph)
     return graph
 
 
-@pytest.mark.parametrize("model", [growth, oscillator, branching], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", [growth, oscillator, branching, switching], ids=lambda m: m.__name__)
 def test_ranks_are_uniform(model):
     check_calibrated(model, replications=REPLICATIONS, bins=10, warmup=200, draws=245, thin=5)
 

@@ -28,6 +28,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.vector_trajectory",
             "mjp.count_trajectory",
             "mjp.agent_trajectory",
+            "mjp.switching_trajectory",
             "mjp.observations",
             "mjp.panels",
             "mjp.newick",

@@ -32,6 +32,7 @@ from mjp.models import (
     neuron,
     nile,
     psor,
+    regimes,
     sp500,
 )
 from mjp.models.series import Series
@@ -261,6 +262,25 @@ def test_earthquake_likelihood(rate, transition, expected):
     data = earthquakes.load()
     value = log_likelihood(lambda rate, move: earthquakes.activity(rate, move, data), rate, transition)
     assert value == pytest.approx(expected, rel=1e-8)
+
+
+def test_likelihood_of_calm_and_wild_days():
+    """Against Hamilton's filter (1989), written out."""
+    data = regimes.load(last=300)
+    drift, dispersion, rate = np.array([0.08, -0.1]), np.array([0.5, 1.6]), np.array([0.03, 0.05])
+    total = rate.sum()
+    law = rate[::-1] / total
+    decay = np.exp(-total)
+    move = law + decay * (np.eye(2) - law)
+    expected = 0.0
+    for value in data.values:
+        density = np.exp(-0.5 * ((value - drift) / dispersion) ** 2) / dispersion / np.sqrt(2 * np.pi)
+        expected += np.log(law @ density)
+        law = (law * density / (law @ density)) @ move
+    found = log_likelihood(lambda *values: regimes.index(*values, data), drift, dispersion, rate)
+    assert found == pytest.approx(expected, rel=1e-9)
+    table = regimes.table(data, np.append(0.0, data.values.cumsum()))
+    np.testing.assert_allclose(100 * np.diff(np.log(table["Adj Close"])), data.values, atol=1e-10)
 
 
 def test_anole_likelihood_is_phytools():

@@ -144,7 +144,12 @@ def reshape_draws(values: np.ndarray, paths: "PathDraws | VectorPathDraws") -> n
 
 
 def path_array(
-    name: str, graph: Graph, values: np.ndarray, paths: "PathDraws", times: np.ndarray | None, states: tuple
+    name: str,
+    graph: Graph,
+    values: np.ndarray,
+    paths: "PathDraws | VectorPathDraws",
+    times: np.ndarray | None,
+    states: tuple,
 ) -> "xarray.DataArray":
     """States of posterior paths as a DataArray: at the nodes, or (with `times`) on a grid."""
     import xarray

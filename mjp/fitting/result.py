@@ -64,7 +64,8 @@ class Fit:
         """The posterior as an ArviZ-schema DataTree.
 
         Groups: posterior, sample_stats, log_likelihood, prior, posterior_predictive, observed_data, and
-        `paths` with the states at the nodes (`name`) and on a grid of times (`name_on_grid`). Vector states
+        `paths` with the states at the nodes (`name`) and on a grid of times (`name_on_grid`), and for
+        switching processes the regimes (`name_regime`, `name_regime_on_grid`). Vector states
         have a last axis `coordinate`, or `name_coordinate` where several graphs have some. For them there are
         also log-weights of the guide (`name_edge_log_weight`, `name_observation_log_weight`), and data
         replicated from the posterior path itself (`name_measured`), where those of `posterior_predictive`
@@ -157,6 +158,12 @@ class Fit:
         if drawn.grid is not None:
             on_grid = groups.vector_array(name, graph, drawn.grid, drawn, times, labels)
             paths[f"{name}_on_grid"] = on_grid.rename({"time": f"{name}_time", **axis})
+        if drawn.regimes is not None:
+            labels_of = self._regimes(name)
+            paths[f"{name}_regime"] = groups.path_array(name, graph, drawn.regimes, drawn, None, labels_of)
+            if drawn.regime_grid is not None:
+                grid = groups.path_array(name, graph, drawn.regime_grid, drawn, times, labels_of)
+                paths[f"{name}_regime_on_grid"] = grid.rename({"time": f"{name}_time"})
         for i, (batch, values) in enumerate(zip(graph.observations, drawn.replicated, strict=True)):
             label = name if len(graph.observations) == 1 else f"{name}_{i}"
             seen = groups.at_nodes(coords, batch.nodes)
@@ -201,6 +208,28 @@ class Fit:
         values = drawn.nodes if grid is None else drawn.grid
         assert values is not None
         return groups.path_array(name, self.graphs[name], values, drawn, grid, self._states(name))
+
+    def regimes(self, name: str, times: Any = None, draws: int = _PATH_DRAWS) -> "xarray.DataArray":
+        """Posterior draws of the regimes of the switching process on the path `name`.
+
+        Args:
+            times: (m,) times in the unit of the data; None for the nodes, where the regime is that of the
+                step that leads to the node. draws: about how many posterior draws to use.
+
+        Returns:
+            positions of regimes with dims (chain, draw, time), for several series (chain, draw, series, time)
+            or (chain, draw, node). `attrs["states"]` holds the labels.
+
+        Raises:
+            ValueError: no such path, or one without regimes.
+        """
+        with_regimes = [n for n, graph in self.graphs.items() if self._regimes_of(graph)]
+        if name not in with_regimes:
+            raise ValueError(f"name: the model has no regimes on a path {name!r}; it has {with_regimes}")
+        grid = None if times is None else np.atleast_1d(np.asarray(times, dtype=float))
+        found: Any = self._vector_draws(name, grid, draws)
+        values = found.regimes if grid is None else found.regime_grid
+        return groups.path_array(name, self.graphs[name], values, found, grid, self._regimes(name))
 
     def summary(self, **options: Any) -> "pandas.DataFrame":
         """Table of means, deviations, intervals, effective sample sizes and R-hat, by ArviZ."""
@@ -289,6 +318,14 @@ class Fit:
 
     def _states(self, name: str) -> tuple:
         return shared_states(self.graphs[name])
+
+    def _regimes(self, name: str) -> tuple:
+        return self._regimes_of(self.graphs[name])
+
+    @staticmethod
+    def _regimes_of(graph: Graph) -> tuple:
+        """Labels of the regimes of a switching process; none for others."""
+        return tuple(getattr(graph.edges[0].process, "regimes", ())) if graph.edges else ()
 
     def _labels(self, name: str) -> tuple:
         """Labels of the states of single coordinates, where they have some."""

@@ -13,6 +13,7 @@ from mjp.fitting.draws import choose_draws
 from mjp.inference import simulate
 from mjp.inference.observing import observations_of
 from mjp.numpyro_bridge import conditioned_graphs
+from mjp.switching_trajectory import SwitchingTrajectory
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class VectorPathDraws:
         measured: simulated observations of the posterior paths themselves, likewise.
         edge_weights, site_weights: (n, n_nodes) log-weights of the edge above each node, and of its
             observations; zero where the guide is exact, None where there is none.
+        regimes, regime_grid: (n, n_nodes), and (n, m) or (n, n_series, m), positions of the regimes of a
+            switching process at the nodes and at the times asked for; None for other processes.
     """
 
     chain: np.ndarray
@@ -37,6 +40,8 @@ class VectorPathDraws:
     measured: tuple[np.ndarray, ...]
     edge_weights: np.ndarray | None
     site_weights: np.ndarray | None
+    regimes: np.ndarray | None
+    regime_grid: np.ndarray | None
 
 
 def draw_vector_paths(
@@ -67,10 +72,12 @@ def draw_vector_paths(
         # only guides leave weights behind; particles have spent theirs
         weights = getattr(found.guided, "weights_by_edge", None)
         edges, sites = (None, None) if weights is None else weights(path)
-        return path.values, on_grid, replicated, measured, edges, sites
+        regimes, regime_grid = None, None
+        if isinstance(path, SwitchingTrajectory):
+            regimes = path.regimes_at_nodes
+            regime_grid = None if times is None else path.regimes_at(times)
+        return path.values, on_grid, replicated, measured, edges, sites, regimes, regime_grid
 
     run = jax.jit(lambda p, k: lax.map(one, (p, k)))
-    nodes, grid, replicated, measured, edges, sites = jax.tree.map(
-        np.asarray, run(parameters, jax.random.split(key, len(chain)))
-    )
-    return VectorPathDraws(chain, draw, nodes, grid, replicated, measured, edges, sites)
+    found = jax.tree.map(np.asarray, run(parameters, jax.random.split(key, len(chain))))
+    return VectorPathDraws(chain, draw, *found)

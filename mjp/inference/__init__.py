@@ -9,6 +9,7 @@ from mjp.inference import particle_engine as particle_engine
 from mjp.inference import rules as rules
 from mjp.inference import several_parents_engine as several_parents_engine
 from mjp.inference import sparse_engine as sparse_engine
+from mjp.inference import switching_engine as switching_engine
 from mjp.inference.condition import Guided as Guided
 from mjp.inference.condition import condition as condition
 from mjp.inference.count_simulation import simulate_counts as simulate_counts

@@ -40,6 +40,15 @@ class Guided(eqx.Module):
         """The guided draw as a pure function of innovations z ~ N(0, I); returns its log-weight too."""
         raise NotImplementedError
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether `push` leaves something of a path open, which `complete` draws."""
+        return False
+
+    def complete(self, path: Any, key: Array) -> Any:
+        """The path with all of it drawn, where the innovations do not say all."""
+        return path
+
     def trouble(self, path: Any) -> str | None:
         """Words for what is wrong with the numbers of a path that is known; None if nothing is."""
         return None
@@ -68,7 +77,9 @@ def condition(graph: Graph, **options: Any) -> Guided:
             (0, 1]), "observations" (at the state that the next observation suggests) or "prior mean"; or a
             linear process that stands for those of the edges; or the `anchors` of an earlier result. For
             Gamma processes, `iterations` (of the states at which likelihoods are expanded) and, as
-            `auxiliary`, the `anchors` of an earlier result. For reaction networks,
+            `auxiliary`, the `anchors` of an earlier result. For switching diffusions, `auxiliary`: "guided
+            mean" (default, `iterations` times), "observations" or the `anchors` of an earlier result. For
+            reaction networks,
 
             - `auxiliary`: "linear noise" (the chemical Langevin equation, linearised `iterations` times along
               its guided mean; default for noisy observations), "conditioned hazard" (one Gaussian step to

@@ -10,7 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
-from mjp._checks import check_finite
+from mjp._checks import check_finite, is_concrete
 from mjp._small_matrices import semidefinite_cholesky
 from mjp.graph import Graph, Roots
 from mjp.inference.pinning import PinnedEdges, select_edges
@@ -117,7 +117,7 @@ def evaluate(graph: Graph, pinned: PinnedEdges) -> GaussianGraph:
         parent[edges.children] = edges.parents
     root_nodes = np.concatenate([roots.nodes for roots in graph.roots])
     component = component_of_nodes(graph, parent)
-    laws = [_root_law(roots, dim, graph) for roots in graph.roots]
+    laws = [root_law(roots, dim, graph) for roots in graph.roots]
     dtype = jnp.result_type(float, *(mean for mean, _ in laws))
     alone = len(pinned.edges) == 1
     cut = schedule_paths(parent, np.zeros(n, dtype=bool), component) if alone else None
@@ -179,13 +179,16 @@ def _kind(edges: Any) -> Kind:
     )
 
 
-def _root_law(roots: Roots, dim: int, graph: Graph) -> tuple[Array, Array]:
+def root_law(roots: Roots, dim: int, graph: Graph) -> tuple[Array, Array]:
     """Means (n, d) and factors (d, d, n) of roots."""
     n, law = len(roots.nodes), roots.initial
     where = lambda node: f"initial: the state at {graph.describe_node(node)}"
     if not isinstance(law, dist.Distribution):
         values = []
         for node, value in zip(roots.nodes.tolist(), law, strict=True):
+            if values and value is law[0]:  # the series of a chain share theirs
+                values.append(values[0])
+                continue
             try:
                 array = jnp.asarray(value, jnp.result_type(float))
             except (TypeError, ValueError):
@@ -194,7 +197,9 @@ def _root_law(roots: Roots, dim: int, graph: Graph) -> tuple[Array, Array]:
                 raise ValueError(f"{where(node)} must have shape ({dim},), got {array.shape}")
             check_finite(where(node), array)
             values.append(array.reshape(dim))
-        return jnp.stack(values), jnp.zeros((dim, dim, n))
+        # JAX compiles for every number of arrays that it stacks
+        stacked = np.stack(values) if all(map(is_concrete, values)) else jnp.stack(values)
+        return jnp.asarray(stacked), jnp.zeros((dim, dim, n))
     mean, covariance = gaussian_moments(law, dim)
     if mean is None:
         raise ValueError(

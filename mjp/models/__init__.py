@@ -10,6 +10,7 @@ from mjp.models import lynx_hare_counts as lynx_hare_counts
 from mjp.models import neuron as neuron
 from mjp.models import nile as nile
 from mjp.models import psor as psor
+from mjp.models import regimes as regimes
 from mjp.models import sp500 as sp500
 from mjp.models.maximum_likelihood import Maximum as Maximum
 from mjp.models.maximum_likelihood import maximise as maximise

@@ -14,6 +14,7 @@ from mjp.models import (
     neuron,
     nile,
     psor,
+    regimes,
     sp500,
 )
 
@@ -192,6 +193,21 @@ _ENTRIES = (
         settings=_settings(),
         columns=(sp500.DAY, sp500.CLOSE),
         table=sp500.table,
+    ),
+    Model(
+        name="regimes",
+        title="Calm and wild days of the S&P 500 index",
+        model=regimes.switching_returns,
+        load=regimes.load,
+        graph_site="level",
+        description=(
+            "2500 daily returns of the index to the end of 2018, normal with a mean and a deviation that "
+            "switch between a calm and a wild regime. Nobody sees the regime; it is integrated out exactly."
+        ),
+        reference="Hardy (2001), N. Am. Actuar. J. 5(2):41-53; data of the package arch",
+        settings=_settings(regimes.COORDS, {"dispersion": ["regime"]}),
+        columns=(sp500.DAY, sp500.CLOSE),
+        table=regimes.table,
     ),
     Model(
         name="lynx-hare",

@@ -20,3 +20,4 @@ from mjp.processes.process import is_vector as is_vector
 from mjp.processes.reaction_network import ReactionNetwork as ReactionNetwork
 from mjp.processes.sparse_markov_jump import SparseMarkovJump as SparseMarkovJump
 from mjp.processes.state_space import StateSpace as StateSpace
+from mjp.processes.switching_diffusion import SwitchingDiffusion as SwitchingDiffusion

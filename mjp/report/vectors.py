@@ -17,6 +17,7 @@ from mjp.processes import (
     LinearGaussian,
     ReactionNetwork,
     StateSpace,
+    SwitchingDiffusion,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,12 @@ def _steps(edges: Any) -> str:
         return "reaction by reaction in continuous time, without discretisation"
     if isinstance(process, Diffusion):
         return f"{per_edge} by {_SCHEMES[process.scheme]}; the discretisation is part of the model"
+    if isinstance(process, SwitchingDiffusion):
+        regimes = ", ".join(map(str, process.regimes))
+        return (
+            f"{per_edge}, each in one of the regimes {regimes}; the discretisation is part of the model, and "
+            "regimes are integrated out"
+        )
     if isinstance(process, LinearDiffusion):
         return "exact transitions of a linear diffusion, without discretisation"
     if isinstance(process, LinearGaussian):

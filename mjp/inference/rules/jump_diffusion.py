@@ -2,16 +2,15 @@
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
-from jax.scipy.special import logsumexp, ndtr
+from jax import Array
+from jax.scipy.special import logsumexp
 
+from mjp.inference.mixture_draws import mixture_quantile
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.rules.gaussian import GaussianRule, LinearSteps, Step
 from mjp.inference.rules.registry import register
 from mjp.processes.gaussian import GaussianProcess, Interval
 from mjp.processes.jump_diffusion import JumpDiffusion
-
-_HALVINGS, _REACH = 40, 12.0
 
 
 @register(JumpDiffusion)
@@ -31,7 +30,7 @@ class JumpDiffusionRule(GaussianRule):
 
         def one(x: Array, at: Interval, linear: Array, precision: Array, z: Array) -> Array:
             terms, means, deviations = _tilted(process, x, at, linear, precision)
-            return _mixture_quantile(jax.nn.softmax(terms), means, deviations, z[0])[None]
+            return mixture_quantile(jax.nn.softmax(terms), means, deviations, z[0])[None]
 
         return _over_batch(one, x.ndim)(x, at, ahead.linear[0], ahead.precision[0, 0], z)
 
@@ -57,32 +56,6 @@ def _tilted(
         (means + variances * linear) / scale,
         deviations / jnp.sqrt(scale),
     )
-
-
-def _mixture_quantile(weights: Array, means: Array, deviations: Array, z: Array) -> Array:
-    """The quantile at Φ(z) of a mixture of normal laws, by bisection; its derivative is implicit."""
-    upper = z > 0
-    tail = jnp.where(upper, ndtr(-z), ndtr(z))
-    sign = jnp.where(upper, -1.0, 1.0)
-
-    def residual(x: Array) -> Array:
-        """Increasing in x."""
-        return sign * (jnp.sum(weights * ndtr(sign * (x - means) / deviations)) - tail)
-
-    reach = _REACH + jnp.abs(z)
-
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = ends
-        middle = 0.5 * (low + high)
-        below = residual(middle) < 0
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
-
-    start = (jnp.min(means - reach * deviations), jnp.max(means + reach * deviations))
-    low, high = lax.fori_loop(0, _HALVINGS, halve, lax.stop_gradient(start))
-    found = lax.stop_gradient(0.5 * (low + high))
-    standard = (found - means) / deviations
-    density = jnp.sum(weights * jnp.exp(-0.5 * standard**2) / deviations) / jnp.sqrt(2.0 * jnp.pi)
-    return found - residual(found) / lax.stop_gradient(density)
 
 
 def _over_batch(function, n_axes: int):
