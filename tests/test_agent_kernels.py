@@ -61,6 +61,7 @@ def test_a_fit_from_end_to_end(tmp_path):
     assert data["log_likelihood"]["flu"].dims == ("chain", "draw", "time")
     assert float(data["sample_stats"]["paths_moved"].mean()) > 0.05
     paths = fit.paths("flu", np.array([0.5, 3.0]))
+    assert paths.attrs["states"] == ["S", "I", "R"]
     assert np.all(paths.sel(time=0.5, coordinate=0) == 1)  # the first states hold until the next step
     assert np.all(paths.sel(time=3.0, coordinate=1) == 2)  # what was seen
     page = fit.report(tmp_path / "report.html").read_text()

@@ -157,7 +157,7 @@ def noisy(process, steps=2, times=TIMES, values=SEEN):
     return graph.observe_each(lambda x: dist.Normal(x[0], 0.3), values)
 
 
-@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("dim", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_evidence_and_regimes_against_enumeration(dim):
     process, steps = reverting(dim), 2
     look = np.eye(dim)[:1]
@@ -254,7 +254,7 @@ def test_long_series_in_float32():
 # Laws
 
 
-@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("dim", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_equal_regimes(dim):
     """Law 1: regimes with the same linear drift and noise are one diffusion, whose guide is exact."""
     same = {"pull": [0.8, 0.8], "level": [0.5, 0.5], "spread": [0.7, 0.7]}
@@ -266,6 +266,7 @@ def test_equal_regimes(dim):
     assert np.max(np.abs(weights)) < 1e-9
 
 
+@pytest.mark.slow
 def test_first_state_with_a_law_and_counts_in_float32():
     """A first state with a law, and a likelihood that is not Gaussian: evidence against quadrature."""
     with jax.enable_x64(False):
@@ -286,6 +287,7 @@ def test_first_state_with_a_law_and_counts_in_float32():
     assert float(found.ess) > 0.3 * 800
 
 
+@pytest.mark.slow
 def test_derivatives():
     """Paths are smooth in innovations, and weights in all parameters, although regimes are discrete."""
     graph = lambda p: noisy(
@@ -362,6 +364,7 @@ def test_simulation():
 # In NumPyro
 
 
+@pytest.mark.slow
 def random_walk(times, values):
     wild = numpyro.sample("wild", dist.LogNormal(1.0, 0.5))
     process = mjp.SwitchingDiffusion(
@@ -372,6 +375,7 @@ def random_walk(times, values):
     mjp.sample("level", graph.observe_each(mjp.Exactly(), values))
 
 
+@pytest.mark.slow
 def test_fit_of_a_known_path(tmp_path):
     scale = np.repeat([0.5, 4.0, 0.5], 30)
     steps = np.random.default_rng(0).normal(0.0, scale)

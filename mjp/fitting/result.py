@@ -203,7 +203,10 @@ class Fit:
             values = found.nodes if grid is None else found.grid
             assert values is not None
             labels = self._coordinates(name, values.shape[-1])
-            return groups.vector_array(name, self.graphs[name], values, found, grid, labels)
+            array = groups.vector_array(name, self.graphs[name], values, found, grid, labels)
+            if self._labels(name):
+                array.attrs["states"] = list(self._labels(name))
+            return array
         drawn = self._draws(name, grid, draws)
         values = drawn.nodes if grid is None else drawn.grid
         assert values is not None
