@@ -1,0 +1,55 @@
+"""Which graphs have a path that is a latent site, and how the sites of paths are named."""
+
+from typing import Any
+
+from mjp.graph import Graph
+from mjp.inference import is_exact_family
+from mjp.inference.state_path_law import StatePathLaw
+from mjp.processes import InteractingParticles, MarkovJump, ReactionNetwork
+
+INNOVATIONS, PATH, ROOTS = "/innovations", "/path", "/roots"
+HIDDEN = (INNOVATIONS, PATH, ROOTS)  # ends of the names of latent sites that belong to paths
+_JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite states that is a site
+
+
+def has_jump_path(graph: Graph) -> bool:
+    """Whether the path of a graph is neither marginalised nor a smooth function of innovations."""
+    return any(isinstance(edges.process, ReactionNetwork) for edges in graph.edges)
+
+
+def has_agents(graph: Graph) -> bool:
+    """Whether the states of a graph are those of interacting particles, or of factorial chains."""
+    return any(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
+
+
+def has_agent_path(graph: Graph) -> bool:
+    """Whether the path of a graph is one of agents, and a discrete latent site."""
+    return has_agents(graph) and not is_exact_family(graph)
+
+
+def has_sampled_path(graph: Graph) -> bool:
+    """Whether the path of a graph is a latent site of its own, given which the data are independent."""
+    return has_jump_path(graph) or has_agent_path(graph)
+
+
+def has_state_path(graph: Graph, options: dict[str, Any]) -> bool:
+    """Whether the path of a graph of finite states is to be a site; raises where it cannot be.
+
+    Raises:
+        ValueError: `latent` of another value, or for another family.
+    """
+    latent = options.get("latent")
+    if latent is None or has_jump_path(graph):
+        return False
+    finite = all(isinstance(edges.process, MarkovJump) for edges in graph.edges)
+    if latent != "path" or not finite:
+        raise ValueError(
+            f"latent={latent!r}: reaction networks take 'path' or 'innovations', MarkovJump takes 'path'; "
+            "other paths are marginalised, or follow from their innovations"
+        )
+    return True
+
+
+def state_path_law(graph: Graph, options: dict[str, Any]) -> StatePathLaw:
+    """The law of a path of finite states that is a site."""
+    return StatePathLaw(graph, options.get("max_jumps", _JUMP_ROOM))
