@@ -14,7 +14,7 @@ import mjp
 
 pytestmark = pytest.mark.slow
 
-REPLICATIONS = int(os.environ.get("R", "120"))
+REPLICATIONS = int(os.environ.get("R", "480"))
 TREE = "((a:0.5,b:0.8)m:0.4,((c:0.3,d:0.6)n:0.2,e:0.9)o:0.3)r;"
 
 
