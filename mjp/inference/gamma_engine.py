@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mjp._checks import check_count, is_concrete
+from mjp._checks import check_count
 from mjp.graph import Graph
 from mjp.inference.anchors import Anchors, at_observations
 from mjp.inference.condition import Guided
+from mjp.inference.evidence_checks import check_finite_evidence
 from mjp.inference.gamma_bridge import gamma_bridge
 from mjp.inference.gamma_graph import GammaGraph, GammaKind, evaluate
 from mjp.inference.gamma_sweeps import backward, forward
@@ -116,14 +117,9 @@ def condition_gamma(graph: Graph, *, auxiliary: Any = None, iterations: int | No
     sites = sites_of(graph, 1, PinnedEdges([], [], graph.n_nodes, []))
     evidence, rows, anchors = _prepare(model, sites, auxiliary, 5 if iterations is None else iterations)
     evidence = evidence.reshape(graph.batch_shape)
-    if is_concrete(evidence):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(evidence)))
-        if len(bad):
-            where = f" of series {int(bad[0])}" if evidence.ndim else ""
-            raise ValueError(
-                f"the evidence{where} is {float(np.asarray(evidence).reshape(-1)[bad[0]])}: the data are "
-                "impossible under the model, or its parameters are too extreme"
-            )
+    check_finite_evidence(
+        evidence, lambda: "the data are impossible under the model, or its parameters are too extreme"
+    )
     return GammaGuided(
         log_evidence=evidence,
         model=model,

@@ -1,6 +1,5 @@
 """Conditioning graphs of Gaussian processes: exact where they are linear, guided elsewhere."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -9,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mjp._checks import check_count, is_concrete
+from mjp._checks import check_count
 from mjp._small_matrices import times
 from mjp.graph import Graph
 from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, at_roots, damped
 from mjp.inference.charts import unbounded
 from mjp.inference.condition import Guided
+from mjp.inference.evidence_checks import check_finite_evidence
 from mjp.inference.gaussian_edges import Messages, compose, guided_step, log_weights
 from mjp.inference.gaussian_graph import GaussianGraph, Kind, common_dim, evaluate
 from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
@@ -229,8 +229,10 @@ def condition_gaussian(
         component = model.layout.component[: graph.n_nodes]
         evidence = evidence + segment_sum(log_jacobian, Segments(component, len(evidence)))
     evidence = evidence.reshape(graph.batch_shape)
-    if observed and is_concrete(evidence):
-        _check_evidence(graph, np.asarray(evidence), lambda: in_guide(graph, model, anchors, sites, own))
+    if observed:
+        far = "look at the drift, the dispersion and the data for values that are far too large"
+        cause = lambda: in_guide(own_graph, model, anchors, sites, own) or far
+        check_finite_evidence(evidence, cause, "the backward filter")
     return GaussianGuided(
         log_evidence=evidence,
         graph=model,
@@ -356,14 +358,3 @@ def _check_options(auxiliary: Any, iterations: int | None, damping: float) -> No
             f"auxiliary must be a linear process, anchors of an earlier condition, or one of "
             f"{list(AUXILIARIES)}, got {auxiliary!r}"
         )
-
-
-def _check_evidence(graph: Graph, evidence: np.ndarray, find: Callable[[], str | None]) -> None:
-    bad = np.flatnonzero(~np.isfinite(evidence))
-    if len(bad) == 0:
-        return
-    where = f" of series {int(bad[0])}" if evidence.ndim else ""
-    cause = find() or "look at the drift, the dispersion and the data for values that are far too large"
-    raise ValueError(
-        f"the backward filter{where} is not finite (log-evidence {evidence.reshape(-1)[bad[0]]}); {cause}"
-    )

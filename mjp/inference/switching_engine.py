@@ -12,6 +12,7 @@ from mjp._checks import check_count, is_concrete
 from mjp.graph import Graph
 from mjp.inference.anchors import Anchors
 from mjp.inference.condition import Guided
+from mjp.inference.evidence_checks import check_finite_evidence
 from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
 from mjp.inference.observing import observations_of
 from mjp.inference.pinning import PinnedEdges
@@ -29,6 +30,9 @@ from mjp.vector_trajectory import VectorPaths
 
 AUXILIARIES = ("guided mean", "observations")
 _ITERATIONS = 2
+_CAUSE = (
+    "a drift or a dispersion is not finite or has no full rank along the path, or the data are far from it"
+)
 
 
 class SwitchingGuided(Guided):
@@ -189,14 +193,7 @@ def condition_switching(
         start = start if isinstance(start, Anchors) else None
         evidence, potentials, at_nodes, anchors = _prepare(model, sites, start, rounds)
     evidence = evidence.reshape(graph.batch_shape)
-    if is_concrete(evidence):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(evidence)))
-        if len(bad):
-            where = f" of series {int(bad[0])}" if evidence.ndim else ""
-            raise ValueError(
-                f"the evidence{where} is {float(np.asarray(evidence).reshape(-1)[bad[0]])}: a drift or a "
-                "dispersion is not finite or has no full rank along the path, or the data are far from it"
-            )
+    check_finite_evidence(evidence, lambda: _CAUSE)
     return SwitchingGuided(
         log_evidence=evidence,
         model=model,
