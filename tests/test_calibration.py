@@ -34,7 +34,7 @@ VISITS = [np.sort(RNG.uniform(0, 6, RNG.integers(2, 7))) for _ in range(40)]
 DESIGN = mjp.Panel.from_arrays(
     np.repeat(np.arange(40), [len(v) for v in VISITS]),
     np.concatenate(VISITS),
-    np.full(sum(len(v) for v in VISITS), 0.5),
+    np.zeros(sum(len(v) for v in VISITS)),
 )
 
 
