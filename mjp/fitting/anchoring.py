@@ -75,8 +75,7 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
         guided: Any = condition(graph, **options)
         if not guided.exact:
             found[name] = {"auxiliary": guided.anchors}
-    innovations = [site for site in latent_sites(model, args, kwargs) if site.endswith(INNOVATIONS)]
-    if jumping and parameters and not innovations:
+    if jumping and parameters and not _has_innovations(model, args, kwargs):
         found = _anchored_at_mode(model, args, kwargs, parameters, found, jumping)
     return PreparedModel(model, found) if found else model
 
@@ -91,6 +90,10 @@ def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:
 
     jax.eval_shape(declare)  # the kinds of the processes are known without any value
     return any(found)
+
+
+def _has_innovations(model: Callable, args: tuple, kwargs: dict) -> bool:
+    return any(site.endswith(INNOVATIONS) for site in latent_sites(model, args, kwargs))
 
 
 def _anchored_at_mode(

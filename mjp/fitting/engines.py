@@ -26,6 +26,10 @@ def choose_engine(
         ValueError: an engine that does not exist, a model without latent sites, or with discrete ones.
         TypeError: an engine that is neither a name nor a NumPyro kernel.
     """
+    if not isinstance(engine, str | MCMCKernel):
+        raise TypeError(f"engine must be a name or a NumPyro kernel, got {type(engine).__name__}")
+    if isinstance(engine, str) and engine not in ("auto", "nuts"):
+        raise ValueError(f"engine must be 'auto', 'nuts' or a NumPyro kernel, got {engine!r}")
     sites = latent_sites(model, args, kwargs)
     states = [name for name, site in sites.items() if isinstance(site["fn"], StatePathLaw)]
     if states:
@@ -35,10 +39,6 @@ def choose_engine(
         )
     if isinstance(engine, MCMCKernel):
         return type(engine).__name__, lambda: _fresh(engine)
-    if not isinstance(engine, str):
-        raise TypeError(f"engine must be a name or a NumPyro kernel, got {type(engine).__name__}")
-    if engine not in ("auto", "nuts"):
-        raise ValueError(f"engine must be 'auto', 'nuts' or a NumPyro kernel, got {engine!r}")
     if not sites:
         raise ValueError("model has no latent sites, so there is nothing to infer; use mjp.condition")
     paths = [name for name in sites if name.endswith((PATH, ROOTS))]

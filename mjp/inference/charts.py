@@ -92,10 +92,8 @@ def _observations(
 ) -> tuple[Observations, Array | None]:
     likelihood: Any = observed.likelihood
     if not is_exact_observation(likelihood):
-        if (
-            isinstance(likelihood, LinearGaussianObservation)
-            and likelihood.matrix.ndim + (likelihood.covariance.ndim) > 4
-        ):
+        linear = isinstance(likelihood, LinearGaussianObservation)
+        if linear and max(likelihood.matrix.ndim, likelihood.covariance.ndim) > 2:
             raise ValueError(
                 "matrix and covariance must be the same for all observations of states with bounds"
             )

@@ -1,28 +1,26 @@
 """Exact conditioning of graphs of finite states."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import ndtr
 
 from mjp._checks import check_count, is_concrete
 from mjp.graph import Graph
 from mjp.inference import level_sweeps, path_sweeps
-from mjp.inference.condition import Guided
 from mjp.inference.exact_evidence import log_evidence, path_inputs, tree_inputs
 from mjp.inference.finite_states import FiniteStates, evaluate
 from mjp.inference.impossible import check_possible
 from mjp.inference.jump_edges import buffer_of, jump_innovations, jump_paths
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.rules.state_observations import UNKNOWN
+from mjp.inference.uniform_draws import DrawnByUniforms
 from mjp.shapes import PanelGraph
 from mjp.state_trajectory import StateTrajectory
 from mjp.trajectory import Names, Trajectory
 
 
-class FiniteStateGuided(Guided):
+class FiniteStateGuided(DrawnByUniforms):
     """The conditioned graph of finite states; its draws are exact, their log-weight is zero.
 
     Attributes:
@@ -42,20 +40,6 @@ class FiniteStateGuided(Guided):
         """Innovations of the states at the nodes, and of the jump paths on the edges."""
         nodes = {"nodes": (len(self.model.layout.parent),)}
         return {**nodes, **jump_innovations(self.model.jumps, self.max_jumps)}
-
-    def push(self, z: dict[str, Array]) -> tuple[Trajectory, Array]:
-        """The draw as a function of innovations: states by inverting cumulative probabilities."""
-        return self._draw({name: ndtr(value) for name, value in z.items()})
-
-    def sample(self, key: Array) -> tuple[Trajectory, Array]:
-        """An exact draw of all states and jump paths given the observations."""
-        shapes = self.innovations
-        keys = jax.random.split(key, len(shapes))
-        dtype = jnp.result_type(float)
-        # the law of `push`, without the way through normal innovations and back
-        return self._draw(
-            {n: jax.random.uniform(k, s, dtype) for (n, s), k in zip(shapes.items(), keys, strict=True)}
-        )
 
     def _draw(self, uniforms: dict[str, Array]) -> tuple[Trajectory, Array]:
         states = self._states(uniforms["nodes"])

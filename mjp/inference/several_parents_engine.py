@@ -3,21 +3,19 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import ndtr
 
 from mjp._checks import check_count, is_concrete
 from mjp.graph import Graph
 from mjp.inference import elimination, projection
-from mjp.inference.condition import Guided
 from mjp.inference.elimination import Elimination
 from mjp.inference.jump_edges import buffer_of, jump_innovations, jump_paths, pieces_of
 from mjp.inference.projection import REFERENCES, Projection
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.state_tables import StateTables, evaluate
+from mjp.inference.uniform_draws import DrawnByUniforms
 from mjp.state_spaces import shared_states, state_spaces
 from mjp.state_trajectory import StateTrajectory
 from mjp.trajectory import Names
@@ -25,7 +23,7 @@ from mjp.trajectory import Names
 MAX_TABLE = 2**20
 
 
-class TablesGuided(Guided):
+class TablesGuided(DrawnByUniforms):
     """A conditioned graph of finite states, whose nodes may have several parents.
 
     Attributes:
@@ -47,19 +45,6 @@ class TablesGuided(Guided):
     @property
     def smooth(self) -> bool:
         return False
-
-    def push(self, z: dict[str, Array]) -> tuple[StateTrajectory, Array]:
-        """The draw as a function of innovations: states by inverting cumulative probabilities."""
-        return self._draw({name: ndtr(value) for name, value in z.items()})
-
-    def sample(self, key: Array) -> tuple[StateTrajectory, Array]:
-        """A draw of all states and jump paths, and its log-weight."""
-        shapes = self.innovations
-        keys = jax.random.split(key, len(shapes))
-        dtype = jnp.result_type(float)
-        return self._draw(
-            {n: jax.random.uniform(k, s, dtype) for (n, s), k in zip(shapes.items(), keys, strict=True)}
-        )
 
     def _draw(self, uniforms: dict[str, Array]) -> tuple[StateTrajectory, Array]:
         states, log_weight = self._states(uniforms["nodes"])

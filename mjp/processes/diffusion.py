@@ -10,7 +10,14 @@ from jax import Array
 
 from mjp._checks import as_numbers, check_count
 from mjp.processes.charts import Chart, chart_of
-from mjp.processes.gaussian import GaussianProcess, Interval, abstractly, structure_of, with_covariates
+from mjp.processes.gaussian import (
+    GaussianProcess,
+    Interval,
+    abstractly,
+    check_drift,
+    structure_of,
+    with_covariates,
+)
 from mjp.processes.schemes import SCHEMES
 
 _CONVENTIONS = {"ito": 0.0, "stratonovich": 0.5}
@@ -83,11 +90,7 @@ class Diffusion(GaussianProcess):
             self.dispersion_value = as_numbers("dispersion", dispersion)
         self.noise_dim = dim
         state, time = jax.ShapeDtypeStruct((dim,), jnp.result_type(float)), jnp.ones(())
-        drifts = abstractly(
-            lambda c: jax.eval_shape(lambda x: jnp.asarray(self.drift_function(time, x, c)), state)
-        )
-        if drifts.shape != (dim,) and not (dim == 1 and drifts.shape == ()):
-            raise ValueError(f"drift must return shape ({dim},), got {drifts.shape}")
+        check_drift(self.drift_function, dim)
         sigma = abstractly(lambda c: jax.eval_shape(lambda x: self.dispersion(time, x, c), state))
         if len(sigma.shape) != 2 or sigma.shape[0] != dim:
             raise ValueError(f"dispersion must return shape ({dim},) or ({dim}, r), got {sigma.shape}")

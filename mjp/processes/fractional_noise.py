@@ -13,7 +13,14 @@ from jax.scipy.special import gammainc, gammaincc, gammaln
 
 from mjp._checks import as_numbers, check_count, check_finite, check_scalar, is_concrete
 from mjp._small_matrices import semidefinite_cholesky
-from mjp.processes.gaussian import GaussianProcess, Interval, abstractly, structure_of, with_covariates
+from mjp.processes.gaussian import (
+    GaussianProcess,
+    Interval,
+    abstractly,
+    check_drift,
+    structure_of,
+    with_covariates,
+)
 
 _FAR = 30.0  # beyond, the upper incomplete gamma function is its asymptotic series
 _TERMS = 12
@@ -193,11 +200,7 @@ class FractionalDiffusion(GaussianProcess):
             self.dispersion_value = as_numbers("dispersion", dispersion)
             check_finite("dispersion", self.dispersion_value)
         state, time = jax.ShapeDtypeStruct((dim,), jnp.result_type(float)), jnp.ones(())
-        drifts = abstractly(
-            lambda c: jax.eval_shape(lambda x: jnp.asarray(self.drift_function(time, x, c)), state)
-        )
-        if drifts.shape != (dim,) and not (dim == 1 and drifts.shape == ()):
-            raise ValueError(f"drift must return shape ({dim},), got {drifts.shape}")
+        check_drift(self.drift_function, dim)
         sigma = abstractly(lambda c: jax.eval_shape(lambda x: self._dispersion(time, x, c), state))
         if len(sigma.shape) != 2 or sigma.shape[0] != dim:
             raise ValueError(f"dispersion must be a number or have shape ({dim}, r), got {sigma.shape}")

@@ -66,6 +66,18 @@ def abstractly(function: Callable[[Mapping], Any]) -> Any:
         return function(CovariateRecord(1))
 
 
+def check_drift(drift: Callable[[Any, Array, Mapping], Any], dim: int) -> None:
+    """Refuse a drift of (t, x, covariates) that does not return (dim,), or one number where dim is 1.
+
+    Raises:
+        ValueError: another shape.
+    """
+    state, time = jax.ShapeDtypeStruct((dim,), jnp.result_type(float)), jnp.ones(())
+    shape = abstractly(lambda c: jax.eval_shape(lambda x: jnp.asarray(drift(time, x, c)), state)).shape
+    if shape != (dim,) and not (dim == 1 and shape == ()):
+        raise ValueError(f"drift must return shape ({dim},), got {shape}")
+
+
 def structure_of(step: Callable[[Array, Interval], tuple[Array, Array]], dim: int) -> tuple[bool, bool]:
     """Whether a step is linear-Gaussian, and whether its noise does not depend on the state."""
     state = jax.ShapeDtypeStruct((dim,), jnp.result_type(float))

@@ -15,7 +15,7 @@ from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.particle_chain import evaluate
 from mjp.inference.particle_engine import guided_path
 from mjp.inference.rules import cheapest_options
-from mjp.numpyro_bridge import PATH, has_agent_path, recording
+from mjp.numpyro_bridge import PATH, has_agent_path
 
 
 class IndividualForwardBackwardState(NamedTuple):
@@ -102,16 +102,10 @@ class IndividualForwardBackward(PathKernel):
         return state._replace(i=state.i + 1, z=z, moved=jnp.mean(jnp.stack(moved)), rng_key=following)
 
     def _graphs(self, args: tuple, kwargs: dict | None) -> dict[str, Any]:
-        with recording() as graphs:
-            self._model(*args, **(kwargs or {}))
-        found = {
-            name: graph
-            for name, (graph, _) in graphs.items()
-            if has_agent_path(graph) and (self._sites is None or name in self._sites)
-        }
+        found = self._declared(args, kwargs, lambda graph, _: has_agent_path(graph))
         if not found:
             raise ValueError("model has no interacting particles whose paths could be drawn")
-        return found
+        return {name: graph for name, (graph, _) in found.items()}
 
 
 def _smallest(k: int) -> Any:

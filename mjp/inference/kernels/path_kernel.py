@@ -2,9 +2,12 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 from numpyro.infer.mcmc import MCMCKernel
+
+from mjp.graph import Graph
+from mjp.numpyro_bridge import recording
 
 
 class PathKernel(MCMCKernel):
@@ -30,3 +33,14 @@ class PathKernel(MCMCKernel):
         kernel = copy.copy(self)
         kernel._model = wrapper(self._model)
         return kernel
+
+    def _declared(
+        self, args: tuple, kwargs: dict | None, wanted: Callable[[Graph, dict[str, Any]], bool]
+    ) -> dict[str, tuple[Graph, dict[str, Any]]]:
+        """Graphs of the model that are wanted and among the kernel's sites, with their options."""
+        with recording() as graphs:
+            self._model(*args, **(kwargs or {}))
+        chosen = (
+            graphs if self._sites is None else {name: graphs[name] for name in graphs if name in self._sites}
+        )
+        return {name: found for name, found in chosen.items() if wanted(*found)}

@@ -13,7 +13,7 @@ from mjp.inference.kernels.particle_gibbs import share_moved
 from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.state_path_law import StatePathLaw
 from mjp.inference.uniformized_sweep import uniformized_sweep
-from mjp.numpyro_bridge import PATH, has_state_path, recording, state_path_law
+from mjp.numpyro_bridge import PATH, has_state_path, state_path_law
 
 
 class UniformizationState(NamedTuple):
@@ -92,15 +92,9 @@ class UniformizationGibbs(PathKernel):
         return state._replace(i=state.i + 1, z=z, moved=moved, overflow=overflow, rng_key=following)
 
     def _laws(self, args: tuple, kwargs: dict | None) -> dict[str, StatePathLaw]:
-        with recording() as graphs:
-            self._model(*args, **(kwargs or {}))
-        laws = {
-            name: state_path_law(graph, options)
-            for name, (graph, options) in graphs.items()
-            if has_state_path(graph, options) and (self._sites is None or name in self._sites)
-        }
-        if not laws:
+        found = self._declared(args, kwargs, has_state_path)
+        if not found:
             raise ValueError(
                 "model has no mjp.sample(..., latent='path') of a process on finitely many states"
             )
-        return laws
+        return {name: state_path_law(graph, options) for name, (graph, options) in found.items()}
