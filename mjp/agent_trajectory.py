@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp.count_trajectory import values_at
 from mjp.trajectory import Names, Trajectory
 
@@ -44,8 +45,8 @@ class AgentPath(eqx.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class ChainOrder:
-    """Where the nodes of one or several chains stand; static, compared by identity.
+class ChainOrder(ByContent):
+    """Where the nodes of one or several chains stand; static, compared by content.
 
     Attributes:
         nodes: (T, R) number of the node at each time of each series.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp.trajectory import Names, Trajectory
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class EdgePath(eqx.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
+class Pieces(ByContent):
     """The edges on which paths are drawn, by node number; an edge along which rates change has several.
 
     Pieces of one edge are in the order of time; the nodes between them are not nodes of the graph.

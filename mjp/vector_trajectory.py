@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp.trajectory import Names, Trajectory
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Ends:
-    """The ends of edges, by node number; static, compared by identity."""
+class Ends(ByContent):
+    """The ends of edges, by node number; static, compared by content."""
 
     parents: np.ndarray
     children: np.ndarray

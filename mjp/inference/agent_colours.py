@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
+from mjp._by_content import ByContent
 from mjp.processes.contacts import Contacts
 
 
 @dataclass(frozen=True, eq=False)
-class Colours:
-    """Groups of agents whose paths are independent given the rest; static, compared by identity.
+class Colours(ByContent):
+    """Groups of agents whose paths are independent given the rest; static, compared by content.
 
     Rows are padded with agent N, which does not exist.
 

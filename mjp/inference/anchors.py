@@ -24,6 +24,7 @@ class Anchors(eqx.Module):
     steps: list[Array]
 
 
+@eqx.filter_jit  # called outside compiled functions, operations would compile one by one
 def at_prior_mean(graph: GaussianGraph) -> Anchors:
     """Anchors along the forward model without noise, from the means of the roots."""
 

@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from jax.scipy.special import log_ndtr
 
+from mjp._by_content import ByContent
 from mjp._checks import check_count, is_concrete
 from mjp.count_trajectory import CountPaths, CountTrajectory
 from mjp.graph import Edges, Graph
@@ -39,14 +40,15 @@ _ITERATIONS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Static:
-    """What is known of a graph before compilation; static in a pytree and compared by identity."""
+class Static(ByContent):
+    """What is known of a graph before compilation; static in a pytree and compared by content."""
 
     layout: Layout
     layout_parent: np.ndarray  # (n_nodes,) of every node of the layout, -1 at roots
     component: np.ndarray  # (n_nodes,)
     root_nodes: np.ndarray
     root_laws: tuple  # of each batch of roots: a Distribution or None
+    root_sizes: tuple[int, ...]
     n_components: int
     n_graph_nodes: int
 
@@ -76,6 +78,16 @@ class CountGraph(eqx.Module):
     @property
     def n_pieces(self) -> int:
         return len(self.pieces.children)
+
+    def draw_roots(self, key: Array) -> Array:
+        """First states (n_roots, d); roots with a law are drawn from it."""
+        found, at = [], 0
+        for i, (law, n) in enumerate(zip(self.static.root_laws, self.static.root_sizes, strict=True)):
+            known = self.roots[at : at + n]
+            drawn = known if law is None else law.sample(jax.random.fold_in(key, i), (n,)).astype(jnp.int32)
+            found.append(drawn)
+            at += n
+        return jnp.concatenate(found)
 
     def log_likelihood_at(self, node: Array, x: Array) -> Array:
         """Log-likelihood of the state x (d,) of one node."""
@@ -134,20 +146,7 @@ class CountGuided(Guided):
         """A guided draw and its log-weight; roots with a law are drawn from it."""
         root_key, key = jax.random.split(key)
         shape = self.innovations["clocks"]
-        return self._push(self.draw_roots(root_key), jax.random.exponential(key, shape))
-
-    def draw_roots(self, key: Array) -> Array:
-        """First states (n_roots, d)."""
-        found, at = [], 0
-        for i, (law, roots) in enumerate(
-            zip(self.model.static.root_laws, self.names.graph.roots, strict=True)
-        ):
-            n = len(roots.nodes)
-            known = self.model.roots[at : at + n]
-            drawn = known if law is None else law.sample(jax.random.fold_in(key, i), (n,)).astype(jnp.int32)
-            found.append(drawn)
-            at += n
-        return jnp.concatenate(found)
+        return self._push(self.model.draw_roots(root_key), jax.random.exponential(key, shape))
 
     def _push(self, roots: Array, clocks: Array) -> tuple[CountTrajectory, Array]:
         nodes, before, lanes = guided_counts(self.model, self.guide, roots, clocks, self.slots)
@@ -297,6 +296,7 @@ def evaluate(graph: Graph, cells: int | None) -> CountGraph:
         component,
         root_nodes,
         tuple(laws),
+        tuple(len(roots.nodes) for roots in graph.roots),
         max(int(np.prod(graph.batch_shape)), 1),
         graph.n_nodes,
     )

@@ -1,6 +1,8 @@
 """Observations of counts: their exact likelihoods, and what a Gaussian guide takes them for."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Graph, Observations
 from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
@@ -81,11 +84,11 @@ def log_density_where_seen(law: Any, value: Array) -> Array:
     return jnp.sum(jnp.where(whole, density, 0.0))
 
 
-class Positions:
-    """Where each node's observation stands; static, compared by identity."""
+@dataclass(frozen=True, eq=False)
+class Positions(ByContent):
+    """Where each node's observation stands; static, compared by content."""
 
-    def __init__(self, of_node: np.ndarray):
-        self.of_node = of_node
+    of_node: np.ndarray
 
 
 def _inside(law: Any, like: Array) -> Array:
@@ -173,6 +176,17 @@ def _check_support(graph: Graph, observed: Observations, law: Any, values: Array
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _OfRealNumbers(ByContent):
+    """A likelihood of counts as a function of real numbers, none of them too small to have a slope."""
+
+    likelihood: Callable
+    process: ReactionNetwork
+
+    def __call__(self, x: Array) -> Any:
+        return self.likelihood(self.process.view(jnp.maximum(x, _LEAST_COUNT)))
+
+
 def for_gaussian_guide(graph: Graph, process: ReactionNetwork) -> list[Observations]:
     """The observations as a guide on real numbers takes them: exact ones with an error of half a count."""
     found = []
@@ -188,7 +202,6 @@ def for_gaussian_guide(graph: Graph, process: ReactionNetwork) -> list[Observati
                     likelihood.matrix, _ROUNDING * jnp.eye(k), likelihood.offset
                 )
         else:
-            true = likelihood
-            likelihood = lambda x, true=true: true(process.view(jnp.maximum(x, _LEAST_COUNT)))
+            likelihood = _OfRealNumbers(likelihood, process)
         found.append(Observations(likelihood, observed.nodes, observed.values, observed.exact_transition))
     return found

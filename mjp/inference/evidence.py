@@ -77,8 +77,8 @@ def estimate(guided: Guided, key: Array, particles: int) -> Evidence:
     return Evidence(log_evidence, error, ess, tail_shape(np.asarray(log_weights)), overflow)
 
 
-def report_faults(overflow: int, invalid: int, draws: int) -> None:
-    """Say what went wrong on guided jump paths.
+def report_faults(overflow: int, invalid: int, draws: int, room: str = "max_events") -> None:
+    """Say what went wrong on guided jump paths; `room` is the option that limits their events.
 
     Raises:
         ValueError: a propensity that is none.
@@ -94,7 +94,7 @@ def report_faults(overflow: int, invalid: int, draws: int) -> None:
     if overflow:
         warnings.warn(
             f"the buffer was too short for {overflow} pieces of {draws} guided paths, whose weight is zero, "
-            "so that the evidence is too low; give a larger max_events",
+            f"so that the evidence is too low; give a larger {room}",
             stacklevel=4,
         )
 

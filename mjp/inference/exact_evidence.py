@@ -1,5 +1,6 @@
 """Exact log-evidence of graphs of finite states."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -13,6 +14,7 @@ from mjp.inference.schedule import Paths
 from mjp.inference.segments import Segments, segment_sum, take
 
 
+@eqx.filter_jit  # called outside compiled functions, operations would compile one by one
 def log_evidence(model: FiniteStates) -> tuple[Array, Array | None]:
     """Log-evidence of each component, (n_components,), and of each node of a single path.
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import Distribution
 
+from mjp._by_content import ByContent
 from mjp._checks import check_stochastic, is_concrete
 from mjp.graph import Edges, Graph, Roots
 from mjp.inference.breaks import cut_at_breaks
@@ -25,8 +26,8 @@ from mjp.state_trajectory import Pieces
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """What is known of a graph before compilation; static in a pytree and compared by identity.
+class Layout(ByContent):
+    """What is known of a graph before compilation; static in a pytree and compared by content.
 
     Nodes are those of the graph, then those inserted where rates change along an edge, then a dummy.
     """

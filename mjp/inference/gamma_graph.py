@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Edges, Graph
 from mjp.inference.merging import merged
@@ -39,8 +40,8 @@ class GammaKind(eqx.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """What is known of a graph before compilation; static in a pytree and compared by identity."""
+class Layout(ByContent):
+    """What is known of a graph before compilation; static in a pytree and compared by content."""
 
     parent: np.ndarray  # (n,)
     component: np.ndarray  # (n,) entry of the evidence

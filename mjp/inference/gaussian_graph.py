@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import check_finite, is_concrete
 from mjp._small_matrices import semidefinite_cholesky
 from mjp.graph import Graph, Roots
@@ -70,8 +71,8 @@ class Kind(eqx.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """What is known of a graph before compilation; static in a pytree and compared by identity."""
+class Layout(ByContent):
+    """What is known of a graph before compilation; static in a pytree and compared by content."""
 
     parent: np.ndarray  # (n,)
     component: np.ndarray  # (n,) entry of the evidence

@@ -11,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp._small_matrices import (
     cholesky,
@@ -188,8 +189,8 @@ class LaplaceSite(eqx.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Nodes:
-    """Nodes by number; static, compared by identity."""
+class Nodes(ByContent):
+    """Nodes by number; static, compared by content."""
 
     index: np.ndarray
 

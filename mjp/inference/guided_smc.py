@@ -11,10 +11,12 @@ from jax.scipy.special import logsumexp
 
 from mjp._checks import check_count
 from mjp.graph import Graph
-from mjp.inference.condition import condition
-from mjp.inference.count_engine import CountGraph, CountGuided
+from mjp.inference.bootstrap_filter import Filtered, bootstrap_filter
+from mjp.inference.condition import condition, engine_name
+from mjp.inference.count_engine import CountGraph, CountGuided, evaluate
 from mjp.inference.evidence import report_faults
 from mjp.inference.guided_jumps import DrawnClocks, Given, events_first, guided_jumps
+from mjp.inference.resampling import blocks_of, systematic, weighed
 
 
 class Reference(NamedTuple):
@@ -45,8 +47,10 @@ class Particles(NamedTuple):
     invalid: Array
 
 
-def smc(graph: Graph, key: Array, particles: int, **options: Any) -> Particles:
-    r"""Guided particle filter over the blocks of a chain of reaction networks.
+def smc(
+    graph: Graph, key: Array, particles: int, *, guided: bool = True, **options: Any
+) -> Particles | Filtered:
+    r"""Particle filter over the blocks of a chain of reaction networks.
 
     Blocks are the edges, cut where rates change. Particles are weighted before they are resampled by what
     the guide expects of them, $\kappa_{t+1} g_{t+1}$, so that resampling looks ahead (twisted particle
@@ -56,6 +60,9 @@ def smc(graph: Graph, key: Array, particles: int, **options: Any) -> Particles:
     Args:
         graph: a chain, with any number of series. particles: of each series. options: as for
             `mjp.condition`.
+        guided: False for a bootstrap filter, whose particles move as the network does and leave no paths:
+            the choice where observations are so noisy that many cheap particles tell more than a few
+            guided ones. Its one option is `event_limit` (10^7), the most events of a particle on a block.
 
     Raises:
         ValueError: fewer than two particles; propensities that are negative, not finite, or positive
@@ -65,19 +72,27 @@ def smc(graph: Graph, key: Array, particles: int, **options: Any) -> Particles:
             message names edge and series.
 
     Warns:
-        UserWarning: particles whose events did not fit the buffer.
+        UserWarning: particles whose events did not fit the buffer, or exceeded the limit.
     """
     check_count("particles", particles)
     if particles < 2:
         raise ValueError(f"particles must be at least 2, got {particles}")
-    guided = condition(graph, **options)
-    if not isinstance(guided, CountGuided):
-        raise TypeError(f"smc is for graphs of reaction networks, got {type(guided).__name__}")
-    result = run(guided, key, particles)
-    report_faults(int(result.overflow), int(result.invalid), particles)
+    if engine_name(graph) != "counts":
+        raise TypeError(f"smc is for graphs of reaction networks, got a graph of {engine_name(graph)}")
+    if guided:
+        conditioned = condition(graph, **options)
+        assert isinstance(conditioned, CountGuided)
+        model = conditioned.model
+        result = run(conditioned, key, particles)
+    else:
+        check_count("event_limit", options.get("event_limit"))
+        model = evaluate(graph, None)
+        result = bootstrap_filter(model, key, particles, **options)
+    room = "max_events" if guided else "event_limit"
+    report_faults(int(result.overflow), int(result.invalid), particles, room)
     dead = np.flatnonzero(~np.isfinite(np.asarray(result.log_evidence)))
     if len(dead):
-        where = _where_died(guided, np.asarray(result.ess), int(dead[0]))
+        where = _where_died(graph, model, np.asarray(result.ess), int(dead[0]))
         raise RuntimeError(
             f"none of {particles} particles is alive {where}: the observation there cannot be reached, or "
             "the guide does not lead to it"
@@ -85,15 +100,15 @@ def smc(graph: Graph, key: Array, particles: int, **options: Any) -> Particles:
     return result
 
 
-def _where_died(guided: CountGuided, ess: np.ndarray, series: int) -> str:
+def _where_died(graph: Graph, model: CountGraph, ess: np.ndarray, series: int) -> str:
     """The edge on which the last particle of a series died, in words."""
-    graph, blocks = guided.names.graph, _blocks(guided.model)[:, series]
-    of_series = f" of series {series}" if guided.model.static.n_components > 1 else ""
+    blocks = blocks_of(model)[:, series]
+    of_series = f" of series {series}" if model.static.n_components > 1 else ""
     died = np.flatnonzero(ess[:, series] == 0)
-    after = int(died[0]) - 1 if len(died) else int(np.flatnonzero(blocks < guided.model.n_pieces)[-1])
+    after = int(died[0]) - 1 if len(died) else int(np.flatnonzero(blocks < model.n_pieces)[-1])
     if after < 0:
         return f"at the first time{of_series}"
-    above, pieces = guided.model.static.layout_parent, guided.model.pieces
+    above, pieces = model.static.layout_parent, model.pieces
     node, parent = int(pieces.children[blocks[after]]), int(pieces.parents[blocks[after]])
     while parent >= graph.n_nodes:
         parent = int(above[parent])
@@ -125,11 +140,11 @@ def particle_sweep(
     which for a jump path are those in the very state that it has there.
     """
     model, layout = guided.model, guided.model.static.layout
-    tables = _blocks(model)
+    tables = blocks_of(model)
     process = model.processes[0]
     w, d = tables.shape[1], process.n_species
     roots_key, last_key, key = jax.random.split(key, 3)
-    roots = jax.vmap(guided.draw_roots)(jax.random.split(roots_key, n))  # (n, n_roots, d)
+    roots = jax.vmap(model.draw_roots)(jax.random.split(roots_key, n))  # (n, n_roots, d)
     if kept_roots is not None:
         roots = jnp.where(keep, roots.at[0].set(kept_roots), roots)
     component = model.static.component[model.static.root_nodes]
@@ -163,14 +178,9 @@ def particle_sweep(
         choose_key, ancestor_key, clock_key = jax.random.split(key, 3)
         look = ahead(chosen, x)
         weights = weights + look
-        total = logsumexp(weights, axis=1)
-        shares = jnp.exp(weights - jnp.where(jnp.isfinite(total), total, 0.0)[:, None])
-        ess = jnp.sum(shares, axis=1) ** 2 / jnp.maximum(jnp.sum(shares**2, axis=1), 1e-300)
-        ess = jnp.where(jnp.isfinite(total), ess, 0.0)
+        total, shares, ess = weighed(weights)
         if reference is None:
-            ancestors = jax.vmap(_systematic, in_axes=(0, 0, None))(
-                jax.random.split(choose_key, w), shares, n
-            )
+            ancestors = jax.vmap(systematic, in_axes=(0, 0, None))(jax.random.split(choose_key, w), shares, n)
             resample = ess < 0.5 * n
             ancestors = jnp.where(resample[:, None], ancestors, ids)
             renewed = jnp.zeros(w, bool)
@@ -236,33 +246,3 @@ def particle_sweep(
         jnp.sum(overflow),
         jnp.sum(invalid),
     )
-
-
-def _blocks(model: CountGraph) -> np.ndarray:
-    """Pieces by level and component, (levels, n_components); the dummy where a series has ended.
-
-    Raises:
-        TypeError: several networks, or nodes with several children.
-    """
-    layout, static = model.static.layout, model.static
-    parents = layout.pieces.parents
-    if len(layout.processes) > 1:
-        raise TypeError("particles need one reaction network for all edges of a chain")
-    if len(np.unique(parents)) < len(parents) or static.n_components != len(static.root_nodes):
-        raise TypeError("particles need a chain, or several side by side; this graph branches")
-    found = np.full(
-        (sum(len(level.pieces[0]) for level in layout.levels), static.n_components), model.n_pieces
-    )
-    at = 0
-    for level in layout.levels:
-        for row in level.pieces[0]:
-            row = row[row < model.n_pieces]
-            found[at, static.component[layout.pieces.children[row]]] = row
-            at += 1
-    return found
-
-
-def _systematic(key: Array, shares: Array, n: int) -> Array:
-    """Ancestors (n,) of systematic resampling with shares (n,) that add up to one."""
-    positions = (jax.random.uniform(key, (), shares.dtype) + jnp.arange(n)) / n
-    return jnp.minimum(jnp.searchsorted(jnp.cumsum(shares), positions, side="right"), n - 1)

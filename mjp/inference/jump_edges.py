@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Edges
 from mjp.inference import path_sweeps
@@ -35,7 +36,7 @@ class JumpEdges(eqx.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(ByContent):
     """What is known of jump edges before compilation, besides their ends."""
 
     which: np.ndarray  # (n,) generator of each edge

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.agent_trajectory import ChainOrder
 from mjp.graph import Graph, Observations
@@ -19,8 +20,8 @@ from mjp.processes.interacting_particles import InteractingParticles
 
 
 @dataclass(frozen=True, eq=False)
-class Scopes:
-    """Which agents the numbers depend on; static, compared by identity.
+class Scopes(ByContent):
+    """Which agents the numbers depend on; static, compared by content.
 
     Several series stand side by side: N = R n agents and R F scopes.
 

@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp.inference.local_emissions import LocalSeen
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbourhoods:
-    """What surrounds each of N chains; static, compared by identity.
+class Neighbourhoods(ByContent):
+    """What surrounds each of N chains; static, compared by content.
 
     Attributes:
         chains: (N, D) the chain itself, then those around it; N for padding.

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.agent_trajectory import AgentTrajectory, ChainOrder
 from mjp.graph import Graph
@@ -22,8 +23,8 @@ from mjp.trajectory import Names
 
 
 @dataclass(frozen=True, eq=False)
-class Static:
-    """What is known before compilation; static in a pytree and compared by identity.
+class Static(ByContent):
+    """What is known before compilation; static in a pytree and compared by content.
 
     Several series are one system whose network is that many copies side by side, N = R n agents.
     """

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.agent_trajectory import ChainOrder
 from mjp.graph import Graph, Observations
@@ -30,7 +31,7 @@ _ROUNDING = 0.25  # variance that a guide adds to the law of a discrete value
 
 
 @dataclass(frozen=True, eq=False)
-class Codes:
+class Codes(ByContent):
     """Which row of a table belongs to the value of each agent at each time, (T, N); static."""
 
     of_agent: np.ndarray

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Edges, Graph, Observations
 from mjp.inference.merging import merged
@@ -59,7 +60,7 @@ class Pinned(GaussianProcess):
 
 
 @dataclass(frozen=True, eq=False)
-class Pins:
+class Pins(ByContent):
     """Exact observations of some nodes through one matrix."""
 
     nodes: np.ndarray  # (m,)
@@ -68,7 +69,7 @@ class Pins:
 
 
 @dataclass(frozen=True, eq=False)
-class PinnedEdges:
+class PinnedEdges(ByContent):
     """What exact observations make of a graph's edges.
 
     Attributes:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import equinox as eqx
 import numpy as np
 
+from mjp._by_content import ByContent
 from mjp.graph import Graph
 
 _ROW_OVERHEAD = 48  # one scan step costs about as much as this many rows of work
 
 
 @dataclass(frozen=True, eq=False)
-class Paths:
+class Paths(ByContent):
     """Independent paths of at most L edges, side by side; one scan sweeps them all.
 
     Nodes with a known state cut the graph: a path starts at a root or at a known node and ends at a

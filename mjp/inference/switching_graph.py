@@ -13,6 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from mjp._by_content import ByContent
 from mjp._small_matrices import cholesky, dot, log_determinant, solve_lower
 from mjp.graph import Edges, Graph
 from mjp.inference.gaussian_graph import root_law
@@ -28,8 +29,8 @@ from mjp.vector_trajectory import Ends
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """What is known before compilation; static in a pytree and compared by identity."""
+class Layout(ByContent):
+    """What is known before compilation; static in a pytree and compared by content."""
 
     n_series: int
     n_times: int
@@ -67,8 +68,8 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """Which matrix moves the regime from each step to the next; static in a pytree, compared by identity."""
+class Pairs(ByContent):
+    """Which matrix moves the regime from each step to the next; static in a pytree, compared by content."""
 
     index: np.ndarray  # (F - 1, S)
 

@@ -6,12 +6,13 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from mjp._by_content import ByContent
 from mjp._checks import as_array
 
 
 @dataclass(frozen=True, eq=False)
-class Contacts:
-    """Directed contacts between agents; static in a pytree and compared by identity.
+class Contacts(ByContent):
+    """Directed contacts between agents; static in a pytree and compared by content.
 
     Attributes:
         agents: names, in the order in which states hold them.

@@ -1,0 +1,83 @@
+"""The bootstrap filter of chains of counts: particles move as the network does, and store no paths."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from mjp.inference.count_engine import CountGraph
+from mjp.inference.direct_method import direct_method
+from mjp.inference.resampling import blocks_of, systematic, weighed
+
+
+class Filtered(NamedTuple):
+    """What a bootstrap filter leaves.
+
+    Attributes:
+        log_evidence: (n_components,), exp of it is unbiased.
+        ess: (blocks, n_components) effective number of particles before each block.
+        overflow: number of particles that were stopped at the limit of events, and got weight zero.
+        invalid: number of particles that met propensities that are none.
+    """
+
+    log_evidence: Array
+    ess: Array
+    overflow: Array
+    invalid: Array
+
+
+@eqx.filter_jit
+def bootstrap_filter(model: CountGraph, key: Array, n: int, event_limit: int = 10_000_000) -> Filtered:
+    """Filter by simulation, weighting and resampling (Gordon, Salmond & Smith 1993, IEE Proc. F 140:107).
+
+    Systematic resampling, where fewer than half of the particles are effective.
+    """
+    tables, layout = blocks_of(model), model.static.layout
+    process, w = model.processes[0], tables.shape[1]
+    padded = lambda array: jnp.concatenate([array, jnp.zeros_like(array[:1])])
+    constants, durations = jax.tree.map(padded, (model.constants[0], model.durations))
+    children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
+    log_likelihood = jax.vmap(jax.vmap(model.log_likelihood_at, in_axes=(None, 0)))
+    root_key, key = jax.random.split(key)
+    roots = jax.vmap(model.draw_roots)(jax.random.split(root_key, n))  # (n, n_roots, d)
+    component, nodes = model.static.component[model.static.root_nodes], model.static.root_nodes
+    x = jnp.zeros((w, n, process.n_species), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
+    at_root = jnp.zeros(w, jnp.int32).at[component].set(nodes.astype(np.int32))
+
+    def block(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
+        x, weights, evidence = carry
+        chosen, key = inputs
+        resample_key, path_key = jax.random.split(key)
+        total, shares, ess = weighed(weights)
+        resample = ess < 0.5 * n
+        ancestors = jax.vmap(systematic, in_axes=(0, 0, None))(jax.random.split(resample_key, w), shares, n)
+        ancestors = jnp.where(resample[:, None], ancestors, jnp.arange(n))
+        evidence = evidence + jnp.where(resample, total - jnp.log(n), 0.0)
+        before = jnp.where(resample[:, None], 0.0, weights)
+        x = jnp.take_along_axis(x, ancestors[..., None], axis=1)
+        bits = jax.random.bits(path_key, (2, w * n), jnp.uint32)
+        lanes = direct_method(
+            process,
+            tuple(x.reshape(w * n, -1).T),
+            jax.tree.map(lambda leaf: jnp.repeat(leaf[chosen], n, axis=0), constants),
+            jnp.repeat(durations[chosen], n),
+            (bits[0], bits[1]),
+            0,
+            event_limit,
+        )
+        x = jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
+        lost = (lanes.invalid | lanes.unfinished).reshape(w, n)
+        weights = before + log_likelihood(children[chosen], x)
+        weights = jnp.where(lost | jnp.isnan(weights), -jnp.inf, weights)
+        faults = (jnp.sum(lanes.unfinished), jnp.sum(lanes.invalid))
+        return (x, weights, evidence), (ess, *faults)
+
+    keys = jax.random.split(key, len(tables))
+    weights = log_likelihood(at_root, x)
+    start = (x, weights, jnp.zeros(w, weights.dtype))
+    (_, weights, evidence), (ess, unfinished, invalid) = lax.scan(block, start, (jnp.asarray(tables), keys))
+    total = weighed(weights)[0]
+    return Filtered(evidence + total - jnp.log(n), ess, jnp.sum(unfinished), jnp.sum(invalid))
