@@ -1,23 +1,24 @@
 """Settings shared by all tests."""
 
-import atexit
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-# Most of the time goes into compilation, often of a program that another test, worker or process of the
-# same run has compiled before. JAX reads these variables when it is imported, here and in processes that
-# tests start.
+# Most of the time goes into compilation, often of a program that another test, worker, process or earlier run
+# has compiled before. JAX reads these variables when it is imported, here and in processes that tests start.
+PROGRAMS = Path(__file__).resolve().parents[1] / ".pytest_cache" / "programs"
+MOST = 2 * 10**9  # bytes that are kept between runs
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="mjp-programs-")
+    if sum(entry.stat().st_size for entry in PROGRAMS.glob("*")) > MOST:
+        shutil.rmtree(PROGRAMS)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(PROGRAMS)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
