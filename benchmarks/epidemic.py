@@ -23,7 +23,7 @@ from mjp.models.series import Series
 CONTACT, RECOVERY, OVERDISPERSION = 1.8, 0.5, 0.1
 GUIDED, FEWEST = 50, 100  # particles
 
-type Estimate = Callable[[Array, int], float]
+type Estimate = Callable[..., float]  # of a key, a number of particles, and perhaps parameters
 
 
 def with_mjp(data: Series, guided: bool) -> Estimate:
@@ -76,9 +76,12 @@ def with_pypomp(data: Series) -> Estimate:
         nstep=1,
     )
 
-    def estimate(key: Array, particles: int) -> float:
-        model.pfilter(J=particles, key=key, thresh=0.5 * particles)
-        return float(model.results()["logLik"].iloc[-1])
+    def estimate(key: Array, particles: int, parameters: dict[str, float] | None = None) -> float:
+        chosen = None if parameters is None else pypomp.PompParameters(parameters)
+        model.pfilter(J=particles, key=key, theta=chosen, thresh=0.5 * particles)
+        found = float(model.results()["logLik"].iloc[-1])
+        model.results_history.clear()
+        return found
 
     return estimate
 

@@ -26,6 +26,7 @@ TOPICS = (
     "particle_filters",
     "simulation",
     "epidemic",
+    "epidemic_posterior",
     "particles",
 )
 

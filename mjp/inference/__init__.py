@@ -32,6 +32,7 @@ def __getattr__(name: str) -> object:
         "InfiniteHMC",
         "ParticleGibbs",
         "ParticleMarginal",
+        "PseudoMarginal",
         "UniformizationGibbs",
     )
     if name not in kernels:

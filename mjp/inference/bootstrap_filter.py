@@ -1,4 +1,4 @@
-"""The bootstrap filter of chains of counts: particles move as the network does, and store no paths."""
+"""The bootstrap filter of chains of counts, whose particles move as the network does."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from mjp.inference.count_engine import CountGraph
 from mjp.inference.direct_method import direct_method
-from mjp.inference.resampling import blocks_of, systematic, weighed
+from mjp.inference.resampling import Reference, blocks_of, draw_last, systematic, trace_back, weighed
 
 
 class Filtered(NamedTuple):
@@ -19,21 +19,31 @@ class Filtered(NamedTuple):
     Attributes:
         log_evidence: (n_components,), exp of it is unbiased.
         ess: (blocks, n_components) effective number of particles before each block.
-        overflow: number of particles that were stopped at the limit of events, and got weight zero.
+        overflow: number of particles whose events did not fit the buffer, or that were stopped at the limit
+            of events; they got weight zero.
         invalid: number of particles that met propensities that are none.
+        reference: one path, drawn from the weighted particles, if paths are stored.
+        roots: its first states (n_roots, d).
     """
 
     log_evidence: Array
     ess: Array
     overflow: Array
     invalid: Array
+    reference: Reference | None
+    roots: Array
 
 
 @eqx.filter_jit
-def bootstrap_filter(model: CountGraph, key: Array, n: int, event_limit: int = 10_000_000) -> Filtered:
+def bootstrap_filter(
+    model: CountGraph, key: Array, n: int, size: int = 0, event_limit: int = 10_000_000
+) -> Filtered:
     """Filter by simulation, weighting and resampling (Gordon, Salmond & Smith 1993, IEE Proc. F 140:107).
 
     Systematic resampling, where fewer than half of the particles are effective.
+
+    Args:
+        n: particles of each component. size: of the buffers of events, zero to store no paths.
     """
     tables, layout = blocks_of(model), model.static.layout
     process, w = model.processes[0], tables.shape[1]
@@ -41,7 +51,7 @@ def bootstrap_filter(model: CountGraph, key: Array, n: int, event_limit: int = 1
     constants, durations = jax.tree.map(padded, (model.constants[0], model.durations))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
     log_likelihood = jax.vmap(jax.vmap(model.log_likelihood_at, in_axes=(None, 0)))
-    root_key, key = jax.random.split(key)
+    root_key, last_key, key = jax.random.split(key, 3)
     roots = jax.vmap(model.draw_roots)(jax.random.split(root_key, n))  # (n, n_roots, d)
     component, nodes = model.static.component[model.static.root_nodes], model.static.root_nodes
     x = jnp.zeros((w, n, process.n_species), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
@@ -65,19 +75,29 @@ def bootstrap_filter(model: CountGraph, key: Array, n: int, event_limit: int = 1
             jax.tree.map(lambda leaf: jnp.repeat(leaf[chosen], n, axis=0), constants),
             jnp.repeat(durations[chosen], n),
             (bits[0], bits[1]),
-            0,
+            size,
             event_limit,
         )
         x = jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
-        lost = (lanes.invalid | lanes.unfinished).reshape(w, n)
+        short = lanes.unfinished | (lanes.n_events > size if size else False)
+        lost = (lanes.invalid | short).reshape(w, n)
         weights = before + log_likelihood(children[chosen], x)
         weights = jnp.where(lost | jnp.isnan(weights), -jnp.inf, weights)
-        faults = (jnp.sum(lanes.unfinished), jnp.sum(lanes.invalid))
-        return (x, weights, evidence), (ess, *faults)
+        by_lane = lambda stored: stored.T.reshape(w, n, size)
+        kept = (ancestors, by_lane(lanes.times), by_lane(lanes.reactions)) if size else None
+        return (x, weights, evidence), (ess, jnp.sum(short), jnp.sum(lanes.invalid), kept)
 
     keys = jax.random.split(key, len(tables))
     weights = log_likelihood(at_root, x)
     start = (x, weights, jnp.zeros(w, weights.dtype))
-    (_, weights, evidence), (ess, unfinished, invalid) = lax.scan(block, start, (jnp.asarray(tables), keys))
+    (_, weights, evidence), out = lax.scan(block, start, (jnp.asarray(tables), keys))
+    ess, short, invalid, kept = out
     total = weighed(weights)[0]
-    return Filtered(evidence + total - jnp.log(n), ess, jnp.sum(unfinished), jnp.sum(invalid))
+    last = draw_last(last_key, weights, total)
+    first, reference = last, None
+    if kept is not None:
+        first, times, reactions = trace_back(last, kept, tables, model.n_pieces)
+        reference = Reference(times, reactions)
+    chosen_roots = roots[first[component], jnp.arange(len(component))]
+    faults = (jnp.sum(short), jnp.sum(invalid))
+    return Filtered(evidence + total - jnp.log(n), ess, *faults, reference, chosen_roots)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.scipy.special import logsumexp
 
 from mjp._checks import check_count
 from mjp.graph import Graph
@@ -16,14 +15,7 @@ from mjp.inference.condition import condition, engine_name
 from mjp.inference.count_engine import CountGraph, CountGuided, evaluate
 from mjp.inference.evidence import report_faults
 from mjp.inference.guided_jumps import DrawnClocks, Given, events_first, guided_jumps
-from mjp.inference.resampling import blocks_of, systematic, weighed
-
-
-class Reference(NamedTuple):
-    """Paths on all pieces of a graph: when events happened (P, B), and which (P, B), -1 for padding."""
-
-    times: Array
-    reactions: Array
+from mjp.inference.resampling import Reference, blocks_of, draw_last, systematic, trace_back, weighed
 
 
 class Particles(NamedTuple):
@@ -224,18 +216,10 @@ def particle_sweep(
     start = (x, weights, jnp.zeros(w, weights.dtype))
     (_, weights, evidence), out = lax.scan(block, start, (jnp.asarray(tables), keys))
     ancestors, times, reactions, ess, renewed, overflow, invalid = out
-    total = logsumexp(weights, axis=1)
-    index = jax.random.categorical(last_key, jnp.where(jnp.isfinite(total)[:, None], weights, 0.0), axis=1)
-
-    def back(index: Array, inputs: tuple) -> tuple[Array, tuple]:
-        ancestors, times, reactions = inputs
-        take = lambda leaf: jnp.take_along_axis(leaf, index.reshape(-1, *[1] * (leaf.ndim - 1)), axis=1)[:, 0]
-        return take(ancestors), (take(times), take(reactions))
-
-    first, (times, reactions) = lax.scan(back, index, (ancestors, times, reactions), reverse=True)
-    order = np.argsort(tables.reshape(-1), kind="stable")[: model.n_pieces]
-    in_order = lambda leaf: leaf.reshape(-1, leaf.shape[-1])[order]
-    times, reactions = events_first(in_order(times), in_order(reactions), guided.clocks)
+    total = weighed(weights)[0]
+    last = draw_last(last_key, weights, total)
+    first, times, reactions = trace_back(last, (ancestors, times, reactions), tables, model.n_pieces)
+    times, reactions = events_first(times, reactions, guided.clocks)
     chosen_roots = roots[first[component], jnp.arange(len(component))]
     return Particles(
         evidence + total - jnp.log(n),

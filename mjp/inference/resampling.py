@@ -1,12 +1,21 @@
-"""What particle filters of counts share: blocks, weights, and ancestors."""
+"""What particle filters of counts share: blocks, weights, ancestors, and the path that is kept."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.scipy.special import logsumexp
 
 from mjp.inference.count_engine import CountGraph
+
+
+class Reference(NamedTuple):
+    """Paths on all pieces of a graph: when events happened (P, B), and which (P, B), -1 for padding."""
+
+    times: Array
+    reactions: Array
 
 
 def blocks_of(model: CountGraph) -> np.ndarray:
@@ -48,3 +57,32 @@ def systematic(key: Array, shares: Array, n: int) -> Array:
     """Ancestors (n,) of systematic resampling with shares (n,) that add up to one."""
     positions = (jax.random.uniform(key, (), shares.dtype) + jnp.arange(n)) / n
     return jnp.minimum(jnp.searchsorted(jnp.cumsum(shares), positions, side="right"), n - 1)
+
+
+def draw_last(key: Array, log_weights: Array, total: Array) -> Array:
+    """One particle of each component, (w,), by their log-weights (w, n)."""
+    return jax.random.categorical(key, jnp.where(jnp.isfinite(total)[:, None], log_weights, 0.0), axis=1)
+
+
+def trace_back(
+    last: Array, kept: tuple[Array, Array, Array], tables: np.ndarray, n_pieces: int
+) -> tuple[Array, Array, Array]:
+    """The path that ends in a particle of each component, (w,).
+
+    Args:
+        kept: ancestors (blocks, w, n), times and reactions (blocks, w, n, B).
+        tables: (blocks, w) pieces.
+
+    Returns:
+        the ancestors at the roots (w,); times and reactions by piece, (P, B).
+    """
+
+    def back(index: Array, inputs: tuple) -> tuple[Array, tuple]:
+        ancestors, times, reactions = inputs
+        take = lambda leaf: jnp.take_along_axis(leaf, index.reshape(-1, *[1] * (leaf.ndim - 1)), axis=1)[:, 0]
+        return take(ancestors), (take(times), take(reactions))
+
+    first, found = lax.scan(back, last, kept, reverse=True)
+    order = np.argsort(tables.reshape(-1), kind="stable")[:n_pieces]
+    times, reactions = (leaf.reshape(-1, leaf.shape[-1])[order] for leaf in found)
+    return first, times, reactions

@@ -7,4 +7,5 @@ from mjp.inference.kernels.individual_forward_backward import (
 from mjp.inference.kernels.infinite_hmc import InfiniteHMC as InfiniteHMC
 from mjp.inference.kernels.particle_gibbs import ParticleGibbs as ParticleGibbs
 from mjp.inference.kernels.particle_marginal import ParticleMarginal as ParticleMarginal
+from mjp.inference.kernels.pseudo_marginal import PseudoMarginal as PseudoMarginal
 from mjp.inference.kernels.uniformization import UniformizationGibbs as UniformizationGibbs

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp._checks import check_count
+from mjp.inference.bootstrap_filter import bootstrap_filter
 from mjp.inference.condition import condition
-from mjp.inference.guided_smc import Reference, particle_sweep
+from mjp.inference.count_engine import evaluate
+from mjp.inference.guided_smc import particle_sweep
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.path_law import pack, unpack
+from mjp.inference.resampling import Reference
 from mjp.numpyro_bridge import PATH, ROOTS, has_jump_path, recording
 
 
@@ -121,11 +124,13 @@ def particle_paths(
     kwargs: dict | None,
     keep: Any = True,
     sites: Sequence[str] | None = None,
+    guided: bool = True,
 ) -> tuple[dict[str, Array], Array, SweepReport]:
     """Paths of the reaction networks of a model whose other sites are given, drawn by particles.
 
     Args:
         old: paths of which one particle of each series is to be kept, if `keep` is true.
+        guided: False for particles that move as the network does; these cannot keep a path.
 
     Returns:
         sites of paths and first states; the log of the estimated evidence of all graphs together.
@@ -140,21 +145,29 @@ def particle_paths(
         if not has_jump_path(graph) or (sites is not None and name not in sites):
             continue
         key, own = jax.random.split(key)
-        guided: Any = condition(graph, **options)
-        path = roots = None
-        if old is not None:
-            path, roots = Reference(*unpack(old[name + PATH])), old.get(name + ROOTS)
-        result = particle_sweep(guided, own, particles, path, roots, keep)
+        if guided:
+            conditioned: Any = condition(graph, **options)
+            path = roots = None
+            if old is not None:
+                path, roots = Reference(*unpack(old[name + PATH])), old.get(name + ROOTS)
+            laws = conditioned.model.static.root_laws
+            result: Any = particle_sweep(conditioned, own, particles, path, roots, keep)
+            renewed = result.renewed
+        else:
+            model_of_counts = evaluate(graph, None)
+            laws = model_of_counts.static.root_laws
+            result = bootstrap_filter(model_of_counts, own, particles, options["max_events"])
+            renewed = jnp.ones(())
         z[name + PATH] = pack(result.reference.times, result.reference.reactions)
-        if any(law is not None for law in guided.model.static.root_laws):
+        if any(law is not None for law in laws):
             z[name + ROOTS] = result.roots
-        found.append(result)
+        found.append((result, renewed))
     if not found:
         raise ValueError("model has no path of a reaction network for particles to draw")
-    evidence = sum((jnp.sum(p.log_evidence) for p in found), jnp.zeros(()))
+    evidence = sum((jnp.sum(p.log_evidence) for p, _ in found), jnp.zeros(()))
     report = SweepReport(
-        jnp.min(jnp.stack([jnp.min(p.ess) / particles for p in found])),
-        jnp.mean(jnp.stack([jnp.mean(p.renewed) for p in found])),
-        sum((p.overflow for p in found), jnp.zeros((), jnp.int32)).astype(jnp.int32),
+        jnp.min(jnp.stack([jnp.min(p.ess) / particles for p, _ in found])),
+        jnp.mean(jnp.stack([jnp.mean(renewed) for _, renewed in found])),
+        sum((p.overflow for p, _ in found), jnp.zeros((), jnp.int32)).astype(jnp.int32),
     )
     return z, evidence, report

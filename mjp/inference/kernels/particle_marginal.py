@@ -9,16 +9,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from numpyro.infer import NUTS
-from numpyro.infer.gibbs import conditioned, latent_sample_sites, prototype_trace, with_conditioning
+from numpyro.infer.gibbs import conditioned, with_conditioning
 from numpyro.infer.mcmc import MCMCKernel
-from numpyro.infer.util import potential_energy, unconstrain_fn
+from numpyro.infer.util import unconstrain_fn
 
 from mjp._checks import check_count
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths, share_moved
-from mjp.numpyro_bridge import PATH, ROOTS, with_linear_noise, without_jump_paths
+from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
+from mjp.numpyro_bridge import with_linear_noise
 
-_STARTS = 8  # prior draws of which a chain starts at the best
 _DEPTH = 6  # of the trees of proposals
 
 
@@ -106,7 +106,7 @@ class ParticleMarginal(MCMCKernel):
 
     def postprocess_fn(self, model_args: tuple, model_kwargs: dict | None) -> Any:
         def constrain(z: dict[str, Array]) -> dict[str, Array]:
-            parameters, paths = _parted(z)
+            parameters, paths = parted(z)
             given = with_conditioning(model_kwargs, paths)
             function = self._nuts.get_constrain_fn(model_args, given, return_deterministic=True)
             return {**function(parameters), **paths}
@@ -124,20 +124,10 @@ class ParticleMarginal(MCMCKernel):
         check_one_key(self, rng_key)
         start_key, nuts_key, surrogate_key, following = jax.random.split(rng_key, 4)
 
-        def start(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
-            draw_key, path_key = jax.random.split(key)
-            found = prototype_trace(self._conditioned, draw_key, model_args, model_kwargs)
-            values = {name: found[name]["value"] for name in latent_sample_sites(found)}
-            parameters, empty = _parted(values)
-            given = with_conditioning(model_kwargs, {**parameters, **empty})
-            paths, evidence, _ = particle_paths(
-                self._conditioned, path_key, self._particles, None, model_args, given
-            )
-            return parameters, paths, evidence
-
-        starts = lax.map(start, jax.random.split(start_key, _STARTS))
-        best = jnp.argmax(jnp.where(jnp.isnan(starts[2]), -jnp.inf, starts[2]))
-        parameters, paths, evidence = jax.tree.map(lambda leaf: leaf[best], starts)
+        draw = lambda key, given: particle_paths(
+            self._conditioned, key, self._particles, None, model_args, given
+        )
+        parameters, paths, evidence = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
         given = with_conditioning(model_kwargs, paths)
         free = unconstrain_fn(self._conditioned, model_args, given, parameters)
         free = {name: value for name, value in free.items() if name in parameters}
@@ -146,7 +136,7 @@ class ParticleMarginal(MCMCKernel):
         inner = self._steps * num_warmup
         surrogate = self._surrogate.init(surrogate_key, inner, free, model_args, model_kwargs)
         zero = jnp.zeros((), jnp.result_type(float))
-        energy = self._prior_energy(free, paths, model_args, model_kwargs) - evidence
+        energy = prior_energy(self._conditioned, free, paths, model_args, model_kwargs) - evidence
         return ParticleMarginalState(
             i=jnp.zeros((), jnp.int32),
             z={**free, **paths},
@@ -168,7 +158,7 @@ class ParticleMarginal(MCMCKernel):
     ) -> ParticleMarginalState:
         """One draw: NUTS, conditional sequential Monte Carlo, and a particle marginal move."""
         path_key, accept_key, following = jax.random.split(state.rng_key, 3)
-        free, paths = _parted(state.z)
+        free, paths = parted(state.z)
         given = with_conditioning(model_kwargs, paths)
         nuts = self._nuts.refresh(state.nuts._replace(z=free), model_args, given)
         nuts = self._nuts.sample(nuts, model_args, given)
@@ -184,7 +174,7 @@ class ParticleMarginal(MCMCKernel):
             found, evidence, report = particle_paths(
                 self._conditioned, key, self._particles, paths, model_args, known, keep
             )
-            energy = self._prior_energy(free, paths, model_args, model_kwargs) - evidence
+            energy = prior_energy(self._conditioned, free, paths, model_args, model_kwargs) - evidence
             return found, evidence, jnp.where(jnp.isnan(energy), jnp.inf, energy), report
 
         keys = jax.random.split(path_key, 2)
@@ -218,17 +208,3 @@ class ParticleMarginal(MCMCKernel):
         step = lambda _, state: self._surrogate.sample(state, args, kwargs)
         end = lax.fori_loop(0, self._steps, step, start)
         return end, end.potential_energy - start.potential_energy
-
-    def _prior_energy(
-        self, free: dict[str, Array], paths: dict[str, Array], args: tuple, kwargs: dict | None
-    ) -> Array:
-        """Minus the log-density of the parameters, and of all data but those of the paths."""
-        given = with_conditioning(kwargs, paths)
-        energy: Any = potential_energy(without_jump_paths(self._conditioned), args, given, free)
-        return energy
-
-
-def _parted(values: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Parameters, and paths with their first states."""
-    paths = {name: value for name, value in values.items() if name.endswith((PATH, ROOTS))}
-    return {name: value for name, value in values.items() if name not in paths}, paths

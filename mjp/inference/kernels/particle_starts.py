@@ -1,0 +1,51 @@
+"""What kernels on parameters and particles share: where a chain starts, and what the particles leave out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from numpyro.infer.gibbs import latent_sample_sites, prototype_trace, with_conditioning
+from numpyro.infer.util import potential_energy
+
+from mjp.numpyro_bridge import PATH, ROOTS, without_jump_paths
+
+_STARTS = 8  # prior draws of which a chain starts at the best
+
+
+def best_start(
+    model: Callable, draw_paths: Callable, key: Array, args: tuple, kwargs: dict | None
+) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    """Parameters and paths of the prior draw whose estimated evidence is largest, and its logarithm.
+
+    Args:
+        model: as `conditioned` returns it.
+        draw_paths: of a key and of keyword arguments that hold the parameters, to paths, evidence, report.
+    """
+
+    def start(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
+        draw_key, path_key = jax.random.split(key)
+        found = prototype_trace(model, draw_key, args, kwargs)
+        parameters, empty = parted({name: found[name]["value"] for name in latent_sample_sites(found)})
+        paths, evidence, _ = draw_paths(path_key, with_conditioning(kwargs, {**parameters, **empty}))
+        return parameters, paths, evidence
+
+    starts = lax.map(start, jax.random.split(key, _STARTS))
+    best = jnp.argmax(jnp.where(jnp.isnan(starts[2]), -jnp.inf, starts[2]))
+    return jax.tree.map(lambda leaf: leaf[best], starts)
+
+
+def prior_energy(
+    model: Callable, free: dict[str, Array], paths: dict[str, Array], args: tuple, kwargs: dict | None
+) -> Array:
+    """Minus the log-density of the unconstrained parameters, and of all data but those of the paths."""
+    given = with_conditioning(kwargs, paths)
+    energy: Any = potential_energy(without_jump_paths(model), args, given, free)
+    return energy
+
+
+def parted(values: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Parameters, and paths with their first states."""
+    paths = {name: value for name, value in values.items() if name.endswith((PATH, ROOTS))}
+    return {name: value for name, value in values.items() if name not in paths}, paths

@@ -1,0 +1,206 @@
+"""Parameters and jump paths by random walks and bootstrap filters: pseudo-marginal Metropolis."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+from numpyro.infer.gibbs import conditioned, with_conditioning
+from numpyro.infer.mcmc import MCMCKernel
+from numpyro.infer.util import constrain_fn, unconstrain_fn
+
+from mjp._checks import check_count
+from mjp.inference.kernels.keys import check_one_key
+from mjp.inference.kernels.particle_gibbs import particle_paths
+from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
+
+_FORGETTING, _OFFSET = 0.6, 50  # of the scale: move number n has weight (n + offset) ** -forgetting
+_FIRST_SCALE = 0.1  # of steps of unconstrained parameters
+_RIDGE = 1e-6
+
+
+class PseudoMarginalState(NamedTuple):
+    """State of `PseudoMarginal`.
+
+    Attributes:
+        z: unconstrained parameters, and paths.
+        log_evidence: estimate that belongs to them.
+        mean, covariance: of the parameters, as far as the warm-up has seen them; log_scale: of steps.
+        accept_prob: mean over the last moves.
+        moved: share of the last moves that were accepted.
+        particle_ess: smallest effective share of the particles of the last filter.
+        overflow: particles of the last moves whose events did not fit the buffer.
+    """
+
+    i: Array
+    z: dict[str, Array]
+    log_evidence: Array
+    potential_energy: Array
+    mean: Array
+    covariance: Array
+    log_scale: Array
+    accept_prob: Array
+    moved: Array
+    particle_ess: Array
+    overflow: Array
+    num_warmup: Array
+    rng_key: Array
+
+
+class PseudoMarginal(MCMCKernel):
+    r"""Samples parameters and jump paths together, with the evidence estimated by a particle filter.
+
+    Parameters move by a random walk, accepted with the estimate $\hat Z(\theta)$ of a bootstrap filter in
+    place of the evidence; the path is one that the filter has drawn. The posterior is exact for any number
+    of particles (particle marginal Metropolis-Hastings; Andrieu, Doucet & Holenstein 2010, section 2.4.2).
+    Covariance and length of the steps are adapted in the warm-up (Andrieu & Thoms 2008, Statistics and
+    Computing 18:343, algorithm 4), and kept after it.
+
+    Moves are cheap, and nothing has to be differentiable. It is the kernel of choice where observations are
+    noisy and parameters few; `ParticleMarginal` guides its particles, and moves many parameters by NUTS.
+
+    Args:
+        model: a NumPyro model that contains `mjp.sample` of reaction networks, and parameters; events on an
+            edge beyond its `max_events` (default 256) are refused and counted in `overflow`.
+        particles: of each series of each graph. A standard deviation of $\log\hat Z$ of 1 to 2 at a typical
+            $\theta$ is about best (Sherlock et al. 2015, Ann. Statist. 43:238).
+        moves: per draw.
+        target_accept_prob: of the adaptation.
+
+    Raises:
+        ValueError: fewer than two particles, a probability that is not between 0 and 1.
+    """
+
+    def __init__(
+        self, model: Callable, *, particles: int = 100, moves: int = 10, target_accept_prob: float = 0.15
+    ):
+        check_count("particles", particles)
+        check_count("moves", moves)
+        if particles < 2:
+            raise ValueError(f"particles must be at least 2, got {particles}")
+        if not 0 < target_accept_prob < 1:
+            raise ValueError(f"target_accept_prob must be between 0 and 1, got {target_accept_prob}")
+        self._model, self._particles, self._moves = model, particles, moves
+        self._target = target_accept_prob
+        self._conditioned = conditioned(model)
+
+    @property
+    def sample_field(self) -> str:
+        return "z"
+
+    @property
+    def model(self) -> Callable:
+        return self._model
+
+    def get_diagnostics_str(self, state: Any) -> Any:
+        return f"acc={float(state.accept_prob):.2f} particle ESS={float(state.particle_ess):.2f}"
+
+    def postprocess_fn(self, model_args: tuple, model_kwargs: dict | None) -> Any:
+        def constrain(z: dict[str, Array]) -> dict[str, Array]:
+            parameters, paths = parted(z)
+            given = with_conditioning(model_kwargs, paths)
+            found = constrain_fn(self._conditioned, model_args, given, parameters, return_deterministic=True)
+            return {**found, **paths}
+
+        return constrain
+
+    def init(
+        self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None
+    ) -> PseudoMarginalState:
+        """Start at the best of several prior draws.
+
+        Raises:
+            ValueError: a batch of keys; a model without parameters, or without paths.
+        """
+        check_one_key(self, rng_key)
+        start_key, following = jax.random.split(rng_key)
+        draw = lambda key, given: self._filter(key, model_args, given)
+        parameters, paths, evidence = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
+        if not parameters:
+            raise ValueError("model has no parameters; use ParticleGibbs for its paths alone")
+        given = with_conditioning(model_kwargs, paths)
+        free = unconstrain_fn(self._conditioned, model_args, given, parameters)
+        free = {name: value for name, value in free.items() if name in parameters}
+        energy = prior_energy(self._conditioned, free, paths, model_args, model_kwargs) - evidence
+        flat = ravel_pytree(free)[0]
+        zero = jnp.zeros((), flat.dtype)
+        return PseudoMarginalState(
+            i=jnp.zeros((), jnp.int32),
+            z={**free, **paths},
+            log_evidence=evidence,
+            potential_energy=energy,
+            mean=flat,
+            covariance=_FIRST_SCALE**2 * jnp.eye(len(flat), dtype=flat.dtype),
+            log_scale=zero,
+            accept_prob=zero,
+            moved=zero,
+            particle_ess=zero,
+            overflow=jnp.zeros((), jnp.int32),
+            num_warmup=jnp.asarray(num_warmup, jnp.int32),
+            rng_key=following,
+        )
+
+    def sample(
+        self, state: PseudoMarginalState, model_args: tuple, model_kwargs: dict | None
+    ) -> PseudoMarginalState:
+        """One draw: several moves of parameters and paths."""
+
+        def move(k: Any, carry: tuple) -> tuple:
+            state, total, overflow = carry
+            key, following = jax.random.split(state.rng_key)
+            state, probability, lost = self._move(state, key, model_args, model_kwargs)
+            state = self._adapted(state, probability, state.i * self._moves + k)
+            return state._replace(rng_key=following), total + probability, overflow + lost
+
+        before = state._replace(moved=jnp.zeros_like(state.moved))
+        start = (before, jnp.zeros_like(state.accept_prob), jnp.zeros((), jnp.int32))
+        state, total, overflow = lax.fori_loop(0, self._moves, move, start)
+        return state._replace(
+            i=state.i + 1, accept_prob=total / self._moves, moved=state.moved / self._moves, overflow=overflow
+        )
+
+    def _move(
+        self, state: PseudoMarginalState, key: Array, args: tuple, kwargs: dict | None
+    ) -> tuple[PseudoMarginalState, Array, Array]:
+        step_key, path_key, accept_key = jax.random.split(key, 3)
+        free, paths = parted(state.z)
+        flat, unravel = ravel_pytree(free)
+        d = len(flat)
+        ridge = _RIDGE * _FIRST_SCALE**2 * jnp.eye(d, dtype=flat.dtype)
+        root = jnp.linalg.cholesky(state.covariance + ridge)
+        step = root @ jax.random.normal(step_key, (d,), flat.dtype)
+        proposed = unravel(flat + jnp.exp(state.log_scale) * 2.38 / jnp.sqrt(d) * step)
+        constrained = constrain_fn(self._conditioned, args, with_conditioning(kwargs, paths), proposed)
+        given = with_conditioning(kwargs, {**constrained, **paths})
+        found, evidence, report = self._filter(path_key, args, given)
+        energy = prior_energy(self._conditioned, proposed, paths, args, kwargs) - evidence
+        energy = jnp.where(jnp.isnan(energy), jnp.inf, energy)
+        probability = jnp.exp(jnp.minimum(state.potential_energy - energy, 0.0))
+        probability = jnp.where(jnp.isnan(probability), 0.0, probability).astype(flat.dtype)
+        accepted = jax.random.uniform(accept_key) < probability
+        either = lambda new, old: jnp.where(accepted, new, old).astype(old.dtype)
+        state = state._replace(
+            z=jax.tree.map(either, {**proposed, **found}, state.z),
+            log_evidence=either(evidence, state.log_evidence),
+            potential_energy=either(energy, state.potential_energy),
+            moved=state.moved + accepted,
+            particle_ess=report.particle_ess.astype(state.particle_ess.dtype),
+        )
+        return state, probability, report.overflow
+
+    def _adapted(self, state: PseudoMarginalState, probability: Array, n: Array) -> PseudoMarginalState:
+        flat = ravel_pytree(parted(state.z)[0])[0]
+        n, on = n.astype(flat.dtype) + _OFFSET, state.i < state.num_warmup
+        # moments over about the second half of what has been seen: few parameters, many dependent moves
+        weight, faster = 2.0 / (n + _OFFSET) * on, n**-_FORGETTING * on
+        away = flat - state.mean
+        return state._replace(
+            mean=state.mean + weight * away,
+            covariance=state.covariance + weight * (jnp.outer(away, away) - state.covariance),
+            log_scale=state.log_scale + faster * (probability - self._target),
+        )
+
+    def _filter(self, key: Array, args: tuple, given: dict | None) -> tuple:
+        return particle_paths(self._conditioned, key, self._particles, None, args, given, guided=False)

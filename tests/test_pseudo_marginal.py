@@ -1,0 +1,111 @@
+"""Pseudo-marginal Metropolis on reaction networks, against exact marginalisation of a truncated network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.diagnostics import effective_sample_size
+from numpyro.infer import MCMC, NUTS
+
+import mjp
+from mjp.inference import PseudoMarginal
+from mjp.inference.path_law import PathLaw
+
+TIMES = np.array([0.0, 0.6, 1.2, 1.8])
+DATA = np.array([np.nan, 7.0, np.nan, 4.0])
+
+
+def network(birth, death):
+    return mjp.ReactionNetwork([("0 -> X", birth), ("X -> 0", death)])
+
+
+def rates():
+    birth = numpyro.sample("birth", dist.LogNormal(1.0, 0.5))
+    return birth, numpyro.sample("death", dist.LogNormal(-0.7, 0.4))
+
+
+def model(values=DATA):
+    graph = mjp.chain(network(*rates()), TIMES, initial=[5])
+    graph.observe_each(lambda x: dist.Normal(x["X"], 2.0), values)
+    mjp.sample("x", graph, max_events=64)
+
+
+def marginal():
+    process, states = network(*rates()).truncated([5], bounds={"X": 40})
+    counts = jnp.append(jnp.asarray(states[:, 0], float), 1e3)  # of the state outside
+    chain = mjp.chain(process, TIMES, initial=dist.Categorical(jnp.eye(len(counts))[0]))
+    chain.observe_each(lambda x: dist.Normal(counts[x], 2.0), DATA)
+    mjp.sample("x", chain)
+
+
+def run(kernel, warmup, draws, seed):
+    mcmc = MCMC(kernel, num_warmup=warmup, num_samples=draws, progress_bar=False)
+    mcmc.run(jax.random.key(seed), extra_fields=("accept_prob",))
+    return mcmc
+
+
+@pytest.mark.slow
+def test_draws_have_the_exact_posterior():
+    """First and second moments of the log-rates agree with NUTS on the truncated network."""
+    exact = run(NUTS(marginal), 300, 2000, 0).get_samples()
+    found = run(PseudoMarginal(model, particles=30, moves=5), 400, 4000, 1)
+    assert 0.08 < np.mean(found.get_extra_fields()["accept_prob"]) < 0.3
+    draws = found.get_samples()
+    for name in ("birth", "death"):
+        for power in (1, 2):
+            a, b = (np.log(np.asarray(sample[name])) ** power for sample in (exact, draws))
+            sizes = [effective_sample_size(values[None]) for values in (a, b)]
+            assert min(sizes) > 300
+            error = np.sqrt(a.var() / sizes[0] + b.var() / sizes[1])
+            assert abs(a.mean() - b.mean()) < 4 * error
+    # paths go with the parameters: nodes near the data, and possible under every draw
+    rows = slice(None, None, 40)
+    law = lambda birth, death, path: PathLaw(graph_of(birth, death), 64).log_prob(path)
+    density = jax.vmap(law)(draws["birth"][rows], draws["death"][rows], draws["x/path"][rows])
+    assert np.all(np.isfinite(density))
+    ends = jax.vmap(PathLaw(graph_of(3.0, 0.6), 64).nodes)(draws["x/path"])[:, -1, 0]
+    assert abs(float(jnp.mean(ends)) - 4.4) < 0.6
+
+
+def graph_of(birth, death):
+    return mjp.chain(network(birth, death), TIMES, initial=[5])
+
+
+@pytest.mark.filterwarnings("ignore:.*chains have not mixed")
+@pytest.mark.filterwarnings("ignore:.*more events on an edge than there is room")
+def test_it_is_an_engine_of_fit():
+    kernel = PseudoMarginal(model, particles=20, moves=2)
+    fit = mjp.fit(model, DATA, engine=kernel, draws=50, warmup=50, chains=2, progress=False)
+    assert fit.engine == "PseudoMarginal"
+    assert fit.statistics["accept_prob"].shape == (2, 50)
+    counts = fit.paths("x", times=np.array([0.0, 1.8]))
+    assert np.all(counts.isel(time=0) == 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"particles": 1}, "particles must be at least 2, got 1"),
+        ({"moves": 0}, "moves must be"),
+        ({"target_accept_prob": 1.0}, "target_accept_prob must be between 0 and 1, got 1.0"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        PseudoMarginal(model, **options)
+
+
+def test_models_that_it_cannot_sample_are_refused():
+    def without_parameters():
+        graph = graph_of(3.0, 0.6).observe_each(lambda x: dist.Normal(x["X"], 2.0), DATA)
+        mjp.sample("x", graph, max_events=64)
+
+    def without_path():
+        numpyro.sample("a", dist.Normal())
+
+    with pytest.raises(ValueError, match="model has no parameters; use ParticleGibbs"):
+        PseudoMarginal(without_parameters).init(jax.random.key(0), 0, None, (), {})
+    with pytest.raises(ValueError, match="model has no path of a reaction network"):
+        PseudoMarginal(without_path).init(jax.random.key(0), 0, None, (), {})
