@@ -19,6 +19,7 @@ class Filtered(NamedTuple):
     Attributes:
         log_evidence: (n_components,), exp of it is unbiased.
         ess: (blocks, n_components) effective number of particles before each block.
+        renewed: (n_components,) all ones: no path is kept from before.
         overflow: number of particles whose events did not fit the buffer, or that were stopped at the limit
             of events; they got weight zero.
         invalid: number of particles that met propensities that are none.
@@ -28,6 +29,7 @@ class Filtered(NamedTuple):
 
     log_evidence: Array
     ess: Array
+    renewed: Array
     overflow: Array
     invalid: Array
     reference: Reference | None
@@ -100,4 +102,6 @@ def bootstrap_filter(
         reference = Reference(times, reactions)
     chosen_roots = roots[first[component], jnp.arange(len(component))]
     faults = (jnp.sum(short), jnp.sum(invalid))
-    return Filtered(evidence + total - jnp.log(n), ess, *faults, reference, chosen_roots)
+    return Filtered(
+        evidence + total - jnp.log(n), ess, jnp.ones_like(total), *faults, reference, chosen_roots
+    )

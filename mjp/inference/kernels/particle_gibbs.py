@@ -10,7 +10,7 @@ from jax import Array
 from mjp._checks import check_count
 from mjp.inference.bootstrap_filter import bootstrap_filter
 from mjp.inference.condition import condition
-from mjp.inference.count_engine import evaluate
+from mjp.inference.count_engine import CountGraph, evaluate
 from mjp.inference.guided_smc import particle_sweep
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import PathKernel
@@ -147,27 +147,24 @@ def particle_paths(
         key, own = jax.random.split(key)
         if guided:
             conditioned: Any = condition(graph, **options)
-            path = roots = None
+            counts: CountGraph = conditioned.model
+            kept = (None, None)
             if old is not None:
-                path, roots = Reference(*unpack(old[name + PATH])), old.get(name + ROOTS)
-            laws = conditioned.model.static.root_laws
-            result: Any = particle_sweep(conditioned, own, particles, path, roots, keep)
-            renewed = result.renewed
+                kept = (Reference(*unpack(old[name + PATH])), old.get(name + ROOTS))
+            result: Any = particle_sweep(conditioned, own, particles, *kept, keep)
         else:
-            model_of_counts = evaluate(graph, None)
-            laws = model_of_counts.static.root_laws
-            result = bootstrap_filter(model_of_counts, own, particles, options["max_events"])
-            renewed = jnp.ones(())
+            counts = evaluate(graph, None)
+            result = bootstrap_filter(counts, own, particles, options["max_events"])
         z[name + PATH] = pack(result.reference.times, result.reference.reactions)
-        if any(law is not None for law in laws):
+        if any(law is not None for law in counts.static.root_laws):
             z[name + ROOTS] = result.roots
-        found.append((result, renewed))
+        found.append(result)
     if not found:
         raise ValueError("model has no path of a reaction network for particles to draw")
-    evidence = sum((jnp.sum(p.log_evidence) for p, _ in found), jnp.zeros(()))
+    evidence = sum((jnp.sum(p.log_evidence) for p in found), jnp.zeros(()))
     report = SweepReport(
-        jnp.min(jnp.stack([jnp.min(p.ess) / particles for p, _ in found])),
-        jnp.mean(jnp.stack([jnp.mean(renewed) for _, renewed in found])),
-        sum((p.overflow for p, _ in found), jnp.zeros((), jnp.int32)).astype(jnp.int32),
+        jnp.min(jnp.stack([jnp.min(p.ess) / particles for p in found])),
+        jnp.mean(jnp.stack([jnp.mean(p.renewed) for p in found])),
+        sum((p.overflow for p in found), jnp.zeros((), jnp.int32)).astype(jnp.int32),
     )
     return z, evidence, report
