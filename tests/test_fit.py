@@ -133,6 +133,27 @@ def test_a_kernel_as_engine():
     assert fit.engine == "NUTS"
 
 
+@pytest.mark.filterwarnings("ignore:.*diverged", "ignore:.*chains have not mixed")
+def test_paths_are_read_with_the_guide_of_the_kernel():
+    """Innovations mean a path only together with the guide under which they were drawn."""
+    times, seen = np.arange(4.0), np.array([np.nan, 1.2, -0.5, 0.7])
+
+    def double_well(pull):
+        chain = mjp.chain(mjp.Diffusion(lambda t, x: pull * (x - x**3), 0.8), times, initial=[0.0], steps=3)
+        return chain.observe_each(lambda x: dist.Normal(x[0], 0.2), seen)
+
+    def model():
+        mjp.sample("x", double_well(numpyro.sample("pull", dist.LogNormal(0.0, 0.7))))
+
+    fit = mjp.fit(model, engine=NUTS(model), draws=4, warmup=4, chains=1, progress=False)
+    found = np.asarray(fit.paths("x", times=times))[0, :, :, 0]
+    for draw in range(4):
+        guided = mjp.condition(double_well(fit.samples["pull"][0, draw]))
+        ((name, shape),) = guided.innovations.items()
+        path, _ = guided.push({name: fit.samples["x/innovations"][0, draw].reshape(shape)})
+        np.testing.assert_allclose(found[draw], path.values[:, 0], rtol=1e-5, atol=1e-6)
+
+
 def test_impossible_data_name_the_subjects():
     bad = mjp.Panel.from_arrays(["p", "p", "q", "q"], [0, 1, 0, 1], ["a", "b", "b", "a"])
 

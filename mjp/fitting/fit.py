@@ -43,7 +43,7 @@ def fit(
         engine: "auto" (NUTS on the parameters, exactly conditioned paths marginalised, and on the
             innovations of guided paths, whose guides are linearised once at the prior median; jump paths of
             reaction networks by `mjp.inference.ParticleMarginal`), "nuts", or a NumPyro kernel made for
-            `model`.
+            `model`, whose guides are linearised anew for every value of the parameters.
         draws, warmup: iterations kept and thrown away, per chain.
         seed: fixes the result; the same seed gives the same draws, resumed or not.
         progress: show a bar per chain.
@@ -64,7 +64,10 @@ def fit(
         if int(value) != value or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
     began = time.perf_counter()
-    model = prepared(model, args, kwargs)
+    if not isinstance(
+        engine, MCMCKernel
+    ):  # a kernel was made for the model as it is, and paths are read by it
+        model = prepared(model, args, kwargs)
     name, make_kernel = choose_engine(model, engine, args, kwargs)
     block = min(_BLOCK, max(warmup, draws))
     runner = Runner(make_kernel, args, kwargs, warmup, block)
