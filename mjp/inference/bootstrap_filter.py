@@ -10,7 +10,17 @@ from jax import Array, lax
 
 from mjp.inference.count_engine import CountGraph
 from mjp.inference.direct_method import direct_method
-from mjp.inference.resampling import Reference, blocks_of, draw_last, systematic, trace_back, weighed
+from mjp.inference.resampling import (
+    Reference,
+    at_roots,
+    blocks_of,
+    draw_last,
+    log_likelihoods,
+    systematic,
+    trace_back,
+    weighed,
+    with_dummy,
+)
 
 
 class Filtered(NamedTuple):
@@ -49,15 +59,11 @@ def bootstrap_filter(
     """
     tables, layout = blocks_of(model), model.static.layout
     process, w = model.processes[0], tables.shape[1]
-    padded = lambda array: jnp.concatenate([array, jnp.zeros_like(array[:1])])
-    constants, durations = jax.tree.map(padded, (model.constants[0], model.durations))
+    constants, durations = with_dummy((model.constants[0], model.durations))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
-    log_likelihood = jax.vmap(jax.vmap(model.log_likelihood_at, in_axes=(None, 0)))
     root_key, last_key, key = jax.random.split(key, 3)
     roots = jax.vmap(model.draw_roots)(jax.random.split(root_key, n))  # (n, n_roots, d)
-    component, nodes = model.static.component[model.static.root_nodes], model.static.root_nodes
-    x = jnp.zeros((w, n, process.n_species), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
-    at_root = jnp.zeros(w, jnp.int32).at[component].set(nodes.astype(np.int32))
+    x, weights = at_roots(model, roots)
 
     def block(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
         x, weights, evidence = carry
@@ -83,14 +89,13 @@ def bootstrap_filter(
         x = jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
         short = lanes.unfinished | (lanes.n_events > size if size else False)
         lost = (lanes.invalid | short).reshape(w, n)
-        weights = before + log_likelihood(children[chosen], x)
+        weights = before + log_likelihoods(model, children[chosen], x)
         weights = jnp.where(lost | jnp.isnan(weights), -jnp.inf, weights)
         by_lane = lambda stored: stored.T.reshape(w, n, size)
         kept = (ancestors, by_lane(lanes.times), by_lane(lanes.reactions)) if size else None
         return (x, weights, evidence), (ess, jnp.sum(short), jnp.sum(lanes.invalid), kept)
 
     keys = jax.random.split(key, len(tables))
-    weights = log_likelihood(at_root, x)
     start = (x, weights, jnp.zeros(w, weights.dtype))
     (_, weights, evidence), out = lax.scan(block, start, (jnp.asarray(tables), keys))
     ess, short, invalid, kept = out
@@ -100,6 +105,7 @@ def bootstrap_filter(
     if kept is not None:
         first, times, reactions = trace_back(last, kept, tables, model.n_pieces)
         reference = Reference(times, reactions)
+    component = model.static.component[model.static.root_nodes]
     chosen_roots = roots[first[component], jnp.arange(len(component))]
     faults = (jnp.sum(short), jnp.sum(invalid))
     return Filtered(

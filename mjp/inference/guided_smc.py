@@ -15,7 +15,17 @@ from mjp.inference.condition import condition, engine_name
 from mjp.inference.count_engine import CountGraph, CountGuided, evaluate
 from mjp.inference.evidence import report_faults
 from mjp.inference.guided_jumps import DrawnClocks, Given, events_first, guided_jumps
-from mjp.inference.resampling import Reference, blocks_of, draw_last, systematic, trace_back, weighed
+from mjp.inference.resampling import (
+    Reference,
+    at_roots,
+    blocks_of,
+    draw_last,
+    log_likelihoods,
+    systematic,
+    trace_back,
+    weighed,
+    with_dummy,
+)
 
 
 class Particles(NamedTuple):
@@ -139,16 +149,10 @@ def particle_sweep(
     roots = jax.vmap(model.draw_roots)(jax.random.split(roots_key, n))  # (n, n_roots, d)
     if kept_roots is not None:
         roots = jnp.where(keep, roots.at[0].set(kept_roots), roots)
-    component = model.static.component[model.static.root_nodes]
-    x = jnp.zeros((w, n, d), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
-    at_root = jnp.zeros(w, jnp.int32).at[component].set(model.static.root_nodes.astype(np.int32))
-    log_likelihood = jax.vmap(jax.vmap(model.log_likelihood_at, in_axes=(None, 0)))
-    weights = log_likelihood(at_root, x)
-    padded = lambda array: jnp.concatenate([array, jnp.zeros_like(array[:1])])
-    own, ends = jax.tree.map(padded, (guided.guide.cells, model.ends))
-    constants = jax.tree.map(padded, model.constants[0])
+    x, weights = at_roots(model, roots)
+    own, ends, constants = with_dummy((guided.guide.cells, model.ends, model.constants[0]))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
-    kept = jax.tree.map(padded, reference)
+    kept = with_dummy(reference)
     ids = jnp.arange(n)
 
     def ahead(chosen: Array, x: Array) -> Array:
@@ -205,7 +209,9 @@ def particle_sweep(
             given,
         )
         after = jnp.stack(lanes.counts, axis=-1).reshape(w, n, d)
-        weights = before - look + lanes.log_weight.reshape(w, n) + log_likelihood(children[chosen], after)
+        weights = (
+            before - look + lanes.log_weight.reshape(w, n) + log_likelihoods(model, children[chosen], after)
+        )
         weights = jnp.where(jnp.isnan(weights), -jnp.inf, weights)
         spread = lambda leaf: leaf.reshape(w, n, *leaf.shape[1:])
         out = (ancestors, spread(lanes.times), spread(lanes.reactions), ess, renewed)
@@ -220,6 +226,7 @@ def particle_sweep(
     last = draw_last(last_key, weights, total)
     first, times, reactions = trace_back(last, (ancestors, times, reactions), tables, model.n_pieces)
     times, reactions = events_first(times, reactions, guided.clocks)
+    component = model.static.component[model.static.root_nodes]
     chosen_roots = roots[first[component], jnp.arange(len(component))]
     return Particles(
         evidence + total - jnp.log(n),

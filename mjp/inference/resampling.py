@@ -1,6 +1,6 @@
 """What particle filters of counts share: blocks, weights, ancestors, and the path that is kept."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,25 @@ def blocks_of(model: CountGraph) -> np.ndarray:
             found[at, static.component[layout.pieces.children[row]]] = row
             at += 1
     return found
+
+
+def log_likelihoods(model: CountGraph, nodes: Array, x: Array) -> Array:
+    """Log-likelihoods (w, n) of particles (w, n, d) at a node of each component, (w,)."""
+    return jax.vmap(jax.vmap(model.log_likelihood_at, in_axes=(None, 0)))(nodes, x)
+
+
+def at_roots(model: CountGraph, roots: Array) -> tuple[Array, Array]:
+    """Particles (w, n, d) at first states (n, n_roots, d), and their log-weights (w, n)."""
+    nodes = model.static.root_nodes
+    component, w = model.static.component[nodes], model.static.n_components
+    x = jnp.zeros((w, len(roots), roots.shape[-1]), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
+    own = jnp.zeros(w, jnp.int32).at[component].set(nodes.astype(np.int32))
+    return x, log_likelihoods(model, own, x)
+
+
+def with_dummy(tree: Any) -> Any:
+    """Arrays (P, ...) by piece with a row of zeros for the dummy, which series that have ended take."""
+    return jax.tree.map(lambda array: jnp.concatenate([array, jnp.zeros_like(array[:1])]), tree)
 
 
 def weighed(log_weights: Array) -> tuple[Array, Array, Array]:

@@ -11,7 +11,6 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer import NUTS
 from numpyro.infer.gibbs import conditioned, with_conditioning
 from numpyro.infer.mcmc import MCMCKernel
-from numpyro.infer.util import unconstrain_fn
 
 from mjp._checks import check_count
 from mjp.inference.kernels.keys import check_one_key
@@ -127,10 +126,8 @@ class ParticleMarginal(MCMCKernel):
         draw = lambda key, given: particle_paths(
             self._conditioned, key, self._particles, None, model_args, given
         )
-        parameters, paths, evidence = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
+        free, paths, evidence = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
         given = with_conditioning(model_kwargs, paths)
-        free = unconstrain_fn(self._conditioned, model_args, given, parameters)
-        free = {name: value for name, value in free.items() if name in parameters}
         nuts = self._nuts.init(nuts_key, num_warmup, free, model_args, given)
         free = nuts.z
         inner = self._steps * num_warmup

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from numpyro.infer.gibbs import latent_sample_sites, prototype_trace, with_conditioning
-from numpyro.infer.util import potential_energy
+from numpyro.infer.util import potential_energy, unconstrain_fn
 
 from mjp.numpyro_bridge import PATH, ROOTS, without_jump_paths
 
@@ -17,7 +17,7 @@ _STARTS = 8  # prior draws of which a chain starts at the best
 def best_start(
     model: Callable, draw_paths: Callable, key: Array, args: tuple, kwargs: dict | None
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """Parameters and paths of the prior draw whose estimated evidence is largest, and its logarithm.
+    """Free parameters and paths of the prior draw whose estimated evidence is largest, and its logarithm.
 
     Args:
         model: as `conditioned` returns it.
@@ -33,7 +33,9 @@ def best_start(
 
     starts = lax.map(start, jax.random.split(key, _STARTS))
     best = jnp.argmax(jnp.where(jnp.isnan(starts[2]), -jnp.inf, starts[2]))
-    return jax.tree.map(lambda leaf: leaf[best], starts)
+    parameters, paths, evidence = jax.tree.map(lambda leaf: leaf[best], starts)
+    free = unconstrain_fn(model, args, with_conditioning(kwargs, paths), parameters)
+    return {name: value for name, value in free.items() if name in parameters}, paths, evidence
 
 
 def prior_energy(

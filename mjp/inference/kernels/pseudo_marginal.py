@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.gibbs import conditioned, with_conditioning
 from numpyro.infer.mcmc import MCMCKernel
-from numpyro.infer.util import constrain_fn, unconstrain_fn
+from numpyro.infer.util import constrain_fn
 
 from mjp._checks import check_count
 from mjp.inference.kernels.keys import check_one_key
@@ -117,12 +117,9 @@ class PseudoMarginal(MCMCKernel):
         check_one_key(self, rng_key)
         start_key, following = jax.random.split(rng_key)
         draw = lambda key, given: self._filter(key, model_args, given)
-        parameters, paths, evidence = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
-        if not parameters:
+        free, paths, evidence = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
+        if not free:
             raise ValueError("model has no parameters; use ParticleGibbs for its paths alone")
-        given = with_conditioning(model_kwargs, paths)
-        free = unconstrain_fn(self._conditioned, model_args, given, parameters)
-        free = {name: value for name, value in free.items() if name in parameters}
         energy = prior_energy(self._conditioned, free, paths, model_args, model_kwargs) - evidence
         flat = ravel_pytree(free)[0]
         zero = jnp.zeros((), flat.dtype)
