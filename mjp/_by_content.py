@@ -37,10 +37,10 @@ def content(value: Any) -> Hashable:
     if not is_concrete(value):
         return ("identity", id(value))
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        array = np.ascontiguousarray(value)
+        array = np.asarray(value)
         if array.dtype == object:
             return ("array", array.shape, tuple(content(item) for item in array.reshape(-1)))
-        return ("array", array.shape, array.dtype.str, hashlib.sha256(array).hexdigest())
+        return ("array", array.shape, array.dtype.str, hashlib.sha256(array.tobytes()).hexdigest())
     if isinstance(value, eqx.Module):
         return (type(value), *(content(getattr(value, field.name)) for field in fields(value)))
     if isinstance(value, Mapping):

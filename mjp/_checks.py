@@ -39,6 +39,13 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
+def check_particles(particles: Any) -> None:
+    """Raise ValueError unless `particles` is an integer of at least two."""
+    check_count("particles", particles)
+    if particles < 2:
+        raise ValueError(f"particles must be at least 2, got {particles}")
+
+
 def check_mapping(name: str, value: Any) -> None:
     """Raise TypeError unless `value` is None or a mapping."""
     if not isinstance(value, Mapping | None):

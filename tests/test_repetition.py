@@ -78,5 +78,6 @@ def test_content_is_what_counts():
     assert content(same) == content(again)
     for other in (np.arange(4), np.arange(3.0), np.arange(3).reshape(3, 1), np.array([0, 1, 3])):
         assert content(same[0]) != content(other)
+    assert content(np.float64(1)) != content(np.ones(1))
     assert content(1) != content(True) != content(1.0)
     assert content([1]) != content((1,))

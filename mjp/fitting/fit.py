@@ -64,9 +64,8 @@ def fit(
         if int(value) != value or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
     began = time.perf_counter()
-    if not isinstance(
-        engine, MCMCKernel
-    ):  # a kernel was made for the model as it is, and paths are read by it
+    # a kernel draws with the guides of the model as it is, and its paths are read with them
+    if not isinstance(engine, MCMCKernel):
         model = prepared(model, args, kwargs)
     name, make_kernel = choose_engine(model, engine, args, kwargs)
     block = min(_BLOCK, max(warmup, draws))

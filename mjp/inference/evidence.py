@@ -11,6 +11,7 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from mjp.count_trajectory import CountTrajectory
+from mjp._checks import check_particles
 from mjp.graph import Graph
 from mjp.inference.condition import Guided, condition
 
@@ -56,8 +57,7 @@ def evidence(graph: Graph, key: Array, particles: int, **options: Any) -> Eviden
     Warns:
         UserWarning: jump paths whose events did not fit the buffer.
     """
-    if particles < 2:
-        raise ValueError(f"particles must be at least 2, got {particles}")
+    check_particles(particles)
     return estimate(condition(graph, **options), key, particles)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mjp._checks import check_count
+from mjp._checks import check_count, check_particles
 from mjp.graph import Graph
 from mjp.inference.bootstrap_filter import Filtered, bootstrap_filter
 from mjp.inference.condition import condition, engine_name
@@ -76,9 +76,7 @@ def smc(
     Warns:
         UserWarning: particles whose events did not fit the buffer, or exceeded the limit.
     """
-    check_count("particles", particles)
-    if particles < 2:
-        raise ValueError(f"particles must be at least 2, got {particles}")
+    check_particles(particles)
     if engine_name(graph) != "counts":
         raise TypeError(f"smc is for graphs of reaction networks, got a graph of {engine_name(graph)}")
     if guided:

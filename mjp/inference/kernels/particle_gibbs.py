@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp._checks import check_count
+from mjp._checks import check_particles
 from mjp.inference.bootstrap_filter import bootstrap_filter
 from mjp.inference.condition import condition
 from mjp.inference.count_engine import CountGraph, evaluate
@@ -53,9 +53,7 @@ class ParticleGibbs(PathKernel):
     """
 
     def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, particles: int = 50):
-        check_count("particles", particles)
-        if particles < 2:
-            raise ValueError(f"particles must be at least 2, got {particles}")
+        check_particles(particles)
         super().__init__(model, sites)
         self._particles = particles
 

@@ -12,7 +12,7 @@ from numpyro.infer import NUTS
 from numpyro.infer.gibbs import conditioned, with_conditioning
 from numpyro.infer.mcmc import MCMCKernel
 
-from mjp._checks import check_count
+from mjp._checks import check_count, check_particles
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths, share_moved
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
@@ -72,10 +72,8 @@ class ParticleMarginal(MCMCKernel):
     """
 
     def __init__(self, model: Callable, *, particles: int = 50, steps: int = 3, dense_mass: Any = True):
-        check_count("particles", particles)
+        check_particles(particles)
         check_count("steps", steps)
-        if particles < 2:
-            raise ValueError(f"particles must be at least 2, got {particles}")
         self._model, self._particles, self._steps = model, particles, steps
         self._conditioned = conditioned(model)
         self._nuts = NUTS(self._conditioned, dense_mass=dense_mass)

@@ -11,7 +11,7 @@ from numpyro.infer.gibbs import conditioned, with_conditioning
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.infer.util import constrain_fn
 
-from mjp._checks import check_count
+from mjp._checks import check_count, check_particles
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
@@ -76,10 +76,8 @@ class PseudoMarginal(MCMCKernel):
     def __init__(
         self, model: Callable, *, particles: int = 100, moves: int = 10, target_accept_prob: float = 0.15
     ):
-        check_count("particles", particles)
+        check_particles(particles)
         check_count("moves", moves)
-        if particles < 2:
-            raise ValueError(f"particles must be at least 2, got {particles}")
         if not 0 < target_accept_prob < 1:
             raise ValueError(f"target_accept_prob must be between 0 and 1, got {target_accept_prob}")
         self._model, self._particles, self._moves = model, particles, moves
