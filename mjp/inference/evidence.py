@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import logsumexp
 
-from mjp.count_trajectory import CountTrajectory
 from mjp._checks import check_particles
+from mjp.count_trajectory import CountTrajectory
 from mjp.graph import Graph
 from mjp.inference.condition import Guided, condition
 
