@@ -16,6 +16,8 @@ from mjp.observations import LinearGaussianObservation as LinearGaussianObservat
 from mjp.observations import LocalEmissions as LocalEmissions
 from mjp.observations import Misclassified as Misclassified
 from mjp.panels import Panel as Panel
+from mjp.processes import ConditionalCategorical as ConditionalCategorical
+from mjp.processes import ConditionalGaussian as ConditionalGaussian
 from mjp.processes import ConditionalTable as ConditionalTable
 from mjp.processes import CountingProcess as CountingProcess
 from mjp.processes import Diffusion as Diffusion

@@ -10,7 +10,15 @@ from jax import Array
 from numpyro.distributions import Distribution
 
 from mjp._checks import check_count, check_hashable, check_mapping, check_scalar, is_concrete
-from mjp.observations import EachAgent, Exactly, Likelihood, LocalEmissions, Misclassified, is_missing
+from mjp.observations import (
+    EachAgent,
+    Exactly,
+    Likelihood,
+    LinearGaussianObservation,
+    LocalEmissions,
+    Misclassified,
+    is_missing,
+)
 from mjp.processes import Process
 
 
@@ -50,6 +58,15 @@ class Observations:
     exact_transition: np.ndarray | None = None  # (n,) rows that are exact transition times
 
 
+@dataclass(frozen=True, eq=False)
+class JointObservation:
+    """An observation of several nodes at once; None or NaN is missing."""
+
+    likelihood: Callable[..., Distribution]
+    nodes: tuple[int, ...]
+    value: Any
+
+
 class Graph:
     """A directed graph of states (nodes), Markov processes (edges) and observations.
 
@@ -65,6 +82,7 @@ class Graph:
         self.roots: list[Roots] = []
         self.edges: list[Edges] = []
         self.observations: list[Observations] = []
+        self.joint_observations: list[JointObservation] = []
         self.batch_shape: tuple[int, ...] = ()
         self.n_nodes = 0
         self.kind = "graph"
@@ -157,15 +175,41 @@ class Graph:
     def observe(self, node: Hashable, likelihood: Likelihood, value: Any = None) -> "Graph":
         """Attach an observation to a node; `None` or NaN is missing.
 
+        Args:
+            node: the name of a node; or a tuple of names, to observe several at once through a function of
+                their states, in this order. States of finitely many are positions there.
+
         Raises:
-            ValueError: unknown node. TypeError: a likelihood that is neither a function of the state
-                nor one of mjp's.
+            ValueError: unknown node, or one that is named twice. TypeError: a likelihood that is neither a
+                function of the state nor one of mjp's; of several nodes, one that is not a function.
         """
         check_hashable("node", node)
+        if isinstance(node, tuple) and node not in self.ids and len(node) > 1:
+            return self._observe_jointly(node, likelihood, value)
         if node not in self.ids:
             raise ValueError(f"node: unknown node {node!r}; declare it by root() or edge() first")
         check_likelihood(likelihood)
         self.observations.append(Observations(likelihood, np.asarray([self.ids[node]]), _one(value)))
+        return self
+
+    def _observe_jointly(self, nodes: tuple, likelihood: Any, value: Any) -> "Graph":
+        for i, name in enumerate(nodes):
+            if name not in self.ids:
+                raise ValueError(f"node: unknown node {name!r}; declare it by root() or edge() first")
+            if name in nodes[:i]:
+                raise ValueError(f"node: {name!r} is named twice in {nodes!r}")
+        function = callable(likelihood) and not isinstance(
+            likelihood,
+            Distribution | Exactly | Misclassified | EachAgent | LocalEmissions | LinearGaussianObservation,
+        )
+        if not function:
+            raise TypeError(
+                f"likelihood of the nodes {nodes!r} must be a function of {len(nodes)} states that returns a "
+                f"Distribution, got {type(likelihood).__name__}"
+            )
+        joint: Any = likelihood
+        numbers = tuple(self.ids[name] for name in nodes)
+        self.joint_observations.append(JointObservation(joint, numbers, value))
         return self
 
     def observe_each(self, likelihood: Likelihood, values: Any) -> "Graph":
@@ -211,6 +255,9 @@ class Graph:
                 value = observed.values[i]
                 if not (np.ndim(value) == 0 and is_concrete(value) and is_missing(value)):
                     graph.nodes[names[node]].update(observed=True, value=value)
+        for joint in self.joint_observations:
+            for node in joint.nodes:
+                graph.nodes[names[node]].update(observed=True)
         return graph
 
     def draw(self, ax: Any = None, max_nodes: int = 200) -> Any:

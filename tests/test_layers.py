@@ -29,6 +29,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.count_trajectory",
             "mjp.agent_trajectory",
             "mjp.switching_trajectory",
+            "mjp.mixed_trajectory",
             "mjp.observations",
             "mjp.panels",
             "mjp.newick",

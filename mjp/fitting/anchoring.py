@@ -23,6 +23,7 @@ from mjp.numpyro_bridge import (
     has_agent_path,
     has_jump_path,
     latent_sites,
+    mixes_families,
     recorded_options,
     structure,
     structure_only,
@@ -70,7 +71,8 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
                 found[name]["auxiliary"] = jumps.anchors
                 jumping.append(name)
             continue
-        if has_agent_path(graph) or is_exact_family(graph) or "auxiliary" in options:
+        # references are laws, and not only points: those of other parameters may be too narrow
+        if has_agent_path(graph) or mixes_families(graph) or is_exact_family(graph) or "auxiliary" in options:
             continue
         guided: Any = condition(graph, **options)
         if not guided.exact:
@@ -85,7 +87,8 @@ def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:
 
     def declare() -> None:
         for graph, options in recorded_options(model, args, kwargs, {}).values():
-            fixed = is_exact_family(graph) or has_agent_path(graph) or "auxiliary" in options
+            fixed = is_exact_family(graph) or has_agent_path(graph) or mixes_families(graph)
+            fixed = fixed or "auxiliary" in options
             found.append(has_jump_path(graph) or not fixed)
 
     jax.eval_shape(declare)  # the kinds of the processes are known without any value

@@ -9,11 +9,12 @@ from numpyro.infer import NUTS, Gibbs
 from numpyro.infer.mcmc import MCMCKernel
 
 from mjp.inference.agent_path_law import AgentPathLaw
-from mjp.inference.kernels import IndividualForwardBackward, ParticleGibbs, ParticleMarginal
+from mjp.inference.kernels import CrankNicolson, IndividualForwardBackward, ParticleGibbs, ParticleMarginal
 from mjp.inference.kernels.agent_gibbs import AgentGibbs
 from mjp.inference.state_path_law import StatePathLaw
-from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, latent_sites
+from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, ROUGH, latent_sites
 
+_BLOCK = 8  # innovations that are proposed together, where paths jump
 _DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
 
 
@@ -62,11 +63,30 @@ def choose_engine(
             "particle Gibbs, NUTS given paths, particle marginal moves",
             lambda: ParticleMarginal(model, dense_mass=size <= _DENSE_UP_TO),
         )
+    rough = [name for name, site in sites.items() if site["infer"].get(ROUGH)]
+    if rough:
+        if engine == "nuts":
+            raise ValueError(f"engine: NUTS cannot sample {rough[0]!r}, with which a path jumps; use 'auto'")
+        return _rough(
+            model, rough, len(rough) < len(sites), sum(int(np.size(sites[n]["value"])) for n in rough)
+        )
     if len(parameters) == len(sites):
         return "NUTS", lambda: NUTS(model, dense_mass=size <= _DENSE_UP_TO)
     # given a good guide, innovations are nearly standard normal and independent of the parameters
     blocks: Any = [tuple(parameters)] if parameters and size <= _DENSE_UP_TO else False
     return "NUTS on parameters and innovations", lambda: NUTS(model, dense_mass=blocks)
+
+
+def _rough(
+    model: Callable, rough: list[str], others: bool, size: int
+) -> tuple[str, Callable[[], MCMCKernel]]:
+    """Gibbs over innovations with which paths jump, and all else given these."""
+
+    def make() -> MCMCKernel:
+        own = CrankNicolson(model, rough, blocks=-(-size // _BLOCK))
+        return Gibbs([(own, rough), (NUTS(model), None)]) if others else own
+
+    return "pCN on innovations" + (", NUTS given innovations" if others else ""), make
 
 
 def _agents(

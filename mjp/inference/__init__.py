@@ -5,6 +5,7 @@ from mjp.inference import factorial_engine as factorial_engine
 from mjp.inference import finite_state_engine as finite_state_engine
 from mjp.inference import gamma_engine as gamma_engine
 from mjp.inference import gaussian_engine as gaussian_engine
+from mjp.inference import mixed_engine as mixed_engine
 from mjp.inference import particle_engine as particle_engine
 from mjp.inference import rules as rules
 from mjp.inference import several_parents_engine as several_parents_engine

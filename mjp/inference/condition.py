@@ -104,6 +104,10 @@ def condition(graph: Graph, **options: Any) -> Guided:
             where each looks at what was observed of a neighbourhood that reaches `radius` (default 1)
             emissions beyond its own.
 
+            For graphs that mix families, `auxiliary`: where factors of several parents are projected and
+            steps linearised, at reference laws of the nodes under the guided process ("guided mean", default,
+            refined `iterations` times) or the "prior mean", or the `anchors` of an earlier result.
+
     Raises:
         ValueError: a graph without edges or roots, or data that are impossible under the model, when its
             parameters are known.
@@ -128,7 +132,7 @@ def engine_name(graph: Graph) -> str:
     if not graph.edges:
         raise ValueError("graph has no edges; declare one with edge()")
     names = {rule_of(edges.process).engine for edges in graph.edges}
-    name = common_engine(names)
+    name = common_engine(names, jointly=bool(graph.joint_observations))
     if name is None:
         raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
     agents = all(isinstance(edges.process, InteractingParticles) for edges in graph.edges)

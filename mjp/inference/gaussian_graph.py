@@ -127,7 +127,7 @@ def evaluate(graph: Graph, pinned: PinnedEdges) -> GaussianGraph:
     # edges in the order of their rows, so that sweeps read and write long runs
     row = np.arange(n) if levels is None else levels.row_of_node
     batches = [select_edges(edges, np.argsort(row[edges.children])) for edges in pinned.edges]
-    kinds = tuple(_kind(edges) for edges in batches)
+    kinds = tuple(kind_of(edges) for edges in batches)
     edge_of_node, offset = np.full(n + 1, -1, dtype=np.int64), 0
     for kind in kinds:
         edge_of_node[kind.ends.children] = offset + np.arange(kind.n_edges)
@@ -163,7 +163,7 @@ def common_dim(graph: Graph) -> int:
     return dim
 
 
-def _kind(edges: Any) -> Kind:
+def kind_of(edges: Any) -> Kind:
     process: GaussianProcess = edges.process
     n_steps = (edges.steps or 1) if process.continuous else 1
     dtype = jnp.result_type(float)

@@ -55,7 +55,7 @@ class LikelihoodMoments(eqx.Module):
     likelihood: Any = eqx.field(static=True)
 
     def __call__(self, x: Array, _: Any) -> tuple[Array, Array]:
-        return _gaussian_moments(self.likelihood(x))
+        return moments_of(self.likelihood(x))
 
 
 class GaussianSite(eqx.Module):
@@ -173,7 +173,7 @@ class LaplaceSite(eqx.Module):
         return jax.vmap(self._log_density)(states, self.values)
 
     def _log_density(self, x: Array, value: Array) -> Array:
-        law = _independent(self.likelihood(x))
+        law = independent(self.likelihood(x))
         seen = ~jnp.isnan(value)
         n_event = len(law.event_shape)
         whole = jnp.all(seen, axis=tuple(range(value.ndim - n_event, value.ndim)))
@@ -267,7 +267,7 @@ def _site(graph: Graph, observed: Observations, dim: int) -> Any:
     event = law.shape()
     values = _with_event(graph, observed, values, event)
     _check_support(graph, observed, likelihood, values, dim)
-    if isinstance(_independent(law), dist.Normal | dist.MultivariateNormal):
+    if isinstance(independent(law), dist.Normal | dist.MultivariateNormal):
         moments = LikelihoodMoments(likelihood)
         mean, covariance = dependence(lambda x: moments(x, None), state)
         constant = worst(covariance) == Dependence.NONE
@@ -277,16 +277,16 @@ def _site(graph: Graph, observed: Observations, dim: int) -> Any:
     return LaplaceSite(likelihood, values)
 
 
-def _independent(law: Any) -> Any:
+def independent(law: Any) -> Any:
     """The law without declarations that its axes belong to one event; its log-densities are summed anyway."""
     while isinstance(law, dist.Independent):
         law = law.base_dist
     return law
 
 
-def _gaussian_moments(law: Any) -> tuple[Array, Array]:
+def moments_of(law: Any) -> tuple[Array, Array]:
     """Mean (k,) and covariance (k, k) of a Normal or MultivariateNormal law."""
-    law = _independent(law)
+    law = independent(law)
     if isinstance(law, dist.MultivariateNormal):
         return jnp.asarray(law.loc), jnp.asarray(law.covariance_matrix)
     mean = jnp.broadcast_to(law.loc, law.batch_shape).reshape(-1)
@@ -329,7 +329,7 @@ def _check_finite(graph: Graph, observed: Observations, values: Array) -> None:
 def _check_support(graph: Graph, observed: Observations, likelihood: Any, values: Array, dim: int) -> None:
     if not is_concrete(values):
         return
-    law = _independent(law_of(likelihood, jax.ShapeDtypeStruct((dim,), jnp.result_type(float))))
+    law = independent(law_of(likelihood, jax.ShapeDtypeStruct((dim,), jnp.result_type(float))))
     flat = np.asarray(values).reshape(len(values), -1)
     support = law.support
     if support.event_dim or not support.is_discrete:

@@ -77,8 +77,8 @@ class StateTables(eqx.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """What is known of the nodes that share their states."""
+class Seen:
+    """What is known of the nodes that share their states; laws of their roots by number."""
 
     evidence: StateEvidence
     roots: dict[int, Array]
@@ -96,7 +96,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> StateTables:
     n = len(final)
     labels = [spaces[int(node)] for node in final]
     parts = {
-        space: _seen(graph, space, np.asarray([s == space for s in labels]), observed)
+        space: seen_of(graph, space, np.asarray([s == space for s in labels]), observed)
         for space in set(labels)
     }
     arrival = np.asarray([parts[labels[i]].evidence.arrival[i] for i in range(n)])
@@ -118,7 +118,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> StateTables:
     scales, seen = jnp.zeros(n), [False] * n
     known = [int(parts[labels[i]].evidence.known[i]) for i in range(n)]
     for part in parts.values():
-        nodes = _noisy(part.evidence)
+        nodes = noisy_nodes(part.evidence)
         if len(nodes) == 0:
             continue
         potentials = part.evidence.potentials()
@@ -136,8 +136,8 @@ def evaluate(graph: Graph, *, observed: bool = True) -> StateTables:
     return StateTables(cast(laws), cast(likelihoods), scales, tuple(jumps), structure)
 
 
-def _seen(graph: Graph, space: tuple, member: np.ndarray, observed: bool) -> _Seen:
-    """Observations and roots of the nodes with the states `space`."""
+def seen_of(graph: Graph, space: tuple, member: np.ndarray, observed: bool) -> Seen:
+    """Observations and roots of the nodes with the states `space`, those of `member` (n,)."""
     process, part = Labelled(space), copy.copy(graph)
     own = [_of_members(batch, member) for batch in graph.observations if observed]
     part.observations = [batch for batch in own if len(batch.nodes)]
@@ -152,7 +152,7 @@ def _seen(graph: Graph, space: tuple, member: np.ndarray, observed: bool) -> _Se
             initial = [initial[i] for i in chosen.tolist()]
         law = root_law(Roots(roots.nodes[chosen], initial), evidence, part)
         laws.update(zip(roots.nodes[chosen].tolist(), law, strict=True))
-    return _Seen(evidence, laws)
+    return Seen(evidence, laws)
 
 
 def _of_members(observed: Observations, member: np.ndarray) -> Observations:
@@ -168,7 +168,7 @@ def _of_members(observed: Observations, member: np.ndarray) -> Observations:
     )
 
 
-def _noisy(evidence: StateEvidence) -> np.ndarray:
+def noisy_nodes(evidence: StateEvidence) -> np.ndarray:
     """Nodes of which something noisy was observed."""
     seen = np.zeros(len(evidence.known), dtype=bool)
     for table, row in evidence.factors:

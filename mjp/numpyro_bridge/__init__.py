@@ -9,11 +9,13 @@ from mjp.numpyro_bridge.kinds import HIDDEN as HIDDEN
 from mjp.numpyro_bridge.kinds import INNOVATIONS as INNOVATIONS
 from mjp.numpyro_bridge.kinds import PATH as PATH
 from mjp.numpyro_bridge.kinds import ROOTS as ROOTS
+from mjp.numpyro_bridge.kinds import ROUGH as ROUGH
 from mjp.numpyro_bridge.kinds import has_agent_path as has_agent_path
 from mjp.numpyro_bridge.kinds import has_agents as has_agents
 from mjp.numpyro_bridge.kinds import has_jump_path as has_jump_path
 from mjp.numpyro_bridge.kinds import has_sampled_path as has_sampled_path
 from mjp.numpyro_bridge.kinds import has_state_path as has_state_path
+from mjp.numpyro_bridge.kinds import mixes_families as mixes_families
 from mjp.numpyro_bridge.kinds import state_path_law as state_path_law
 from mjp.numpyro_bridge.marginal import MarginalPath as MarginalPath
 from mjp.numpyro_bridge.path_sites import without_jump_paths as without_jump_paths

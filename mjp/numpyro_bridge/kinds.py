@@ -4,10 +4,13 @@ from typing import Any
 
 from mjp.graph import Graph
 from mjp.inference import is_exact_family
+from mjp.inference.condition import engine_name
+from mjp.inference.rules.registry import MIXED
 from mjp.inference.state_path_law import StatePathLaw
 from mjp.processes import InteractingParticles, MarkovJump, ReactionNetwork
 
 INNOVATIONS, PATH, ROOTS = "/innovations", "/path", "/roots"
+ROUGH = "mjp_rough"  # in the `infer` of a site: the density is no continuous function of it
 HIDDEN = (INNOVATIONS, PATH, ROOTS)  # ends of the names of latent sites that belong to paths
 _JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite states that is a site
 
@@ -15,6 +18,11 @@ _JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite stat
 def has_jump_path(graph: Graph) -> bool:
     """Whether the path of a graph is neither marginalised nor a smooth function of innovations."""
     return any(isinstance(edges.process, ReactionNetwork) for edges in graph.edges)
+
+
+def mixes_families(graph: Graph) -> bool:
+    """Whether a graph is conditioned by the engine for several families."""
+    return engine_name(graph) == MIXED
 
 
 def has_agents(graph: Graph) -> bool:

@@ -106,11 +106,11 @@ def _first_states(name: str, graph: Graph) -> Any:
     return numpyro.sample(name + ROOTS, law)
 
 
-def at_start(site: str, law: Any, start: jax.Array) -> jax.Array:
+def at_start(site: str, law: Any, start: jax.Array, infer: dict[str, Any] | None = None) -> jax.Array:
     """A latent site at a value that does not come from its law, unless another was given."""
     with warnings.catch_warnings(), substitute(data={site: start}):
         warnings.filterwarnings("ignore", message=".*already stores a value")
-        value: Any = numpyro.sample(site, law)
+        value: Any = numpyro.sample(site, law, infer=infer)
     return value
 
 

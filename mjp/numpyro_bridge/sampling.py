@@ -23,7 +23,14 @@ from mjp.numpyro_bridge.contexts import (
     plate_sizes,
     seeded,
 )
-from mjp.numpyro_bridge.kinds import INNOVATIONS, has_agent_path, has_jump_path, has_state_path
+from mjp.numpyro_bridge.kinds import (
+    INNOVATIONS,
+    ROUGH,
+    has_agent_path,
+    has_jump_path,
+    has_state_path,
+    mixes_families,
+)
 from mjp.numpyro_bridge.marginal import MarginalPath
 from mjp.numpyro_bridge.path_sites import agent_path, at_start, jump_path, linear_noise, state_path
 from mjp.trajectory import Trajectory
@@ -52,6 +59,9 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     log-likelihood of its observations given the path. It is a site for `mjp.inference.ParticleGibbs`, while
     gradient-based kernels see the smooth density of the complete data. With `latent="innovations"` the path
     is a function of innovations instead, for `mjp.inference.CrankNicolson`.
+
+    So are the paths of graphs that mix families, which jump with their innovations where nodes have finitely
+    many states, for `mjp.inference.CrankNicolson`.
 
     With `latent="path"` the path of a chain or panel of `MarkovJump` is not marginalised but a latent site of
     the same kind, see `mjp.inference.state_path_law.StatePathLaw`, for `mjp.inference.UniformizationGibbs`;
@@ -145,13 +155,14 @@ def _guided(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | Ma
             return _marginal(name, graph, guided)
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
         return MarginalPath(name)
-    if not guided.smooth and not has_jump_path(graph):
+    rough = not guided.smooth
+    if rough and not has_jump_path(graph) and not mixes_families(graph):
         raise ValueError(
             f"{name}: the path of this graph is discrete and not exactly conditioned, so that it cannot be "
             "marginalised in a NumPyro model; give a larger max_table and no auxiliary, or estimate the "
             "evidence by mjp.evidence"
         )
-    z = _innovations(name, graph, guided)
+    z = _innovations(name, graph, guided, rough)
     if abstract is not None:
         _factor(name, jnp.zeros(abstract.shape, abstract.dtype))
         return MarginalPath(name)
@@ -170,8 +181,12 @@ def _first(found: list[Guided], guided: Guided) -> Guided:
     return guided
 
 
-def _innovations(name: str, graph: Graph, guided: Guided) -> dict[str, jax.Array]:
-    """The latent site of standard normal innovations, which starts at zero: the guided mean."""
+def _innovations(name: str, graph: Graph, guided: Guided, rough: bool) -> dict[str, jax.Array]:
+    """The latent site of standard normal innovations, which starts at zero: the guided mean.
+
+    Args:
+        rough: whether the path jumps as they change; the site's `infer` tells it to whoever chooses a kernel.
+    """
     shapes = guided.innovations
     n = graph.batch_shape[0] if graph.batch_shape and plate_sizes() else 1
     if plate_sizes() and not graph.batch_shape:
@@ -183,7 +198,8 @@ def _innovations(name: str, graph: Graph, guided: Guided) -> dict[str, jax.Array
     law = dist.Normal(0.0, 1.0).expand([size // n]).to_event(1)
     site = name + INNOVATIONS
     start = jnp.zeros((n, size // n) if graph.batch_shape and plate_sizes() else (size,))
-    flat = at_start(site, law, start) if initialising() else numpyro.sample(site, law)
+    infer = {ROUGH: True} if rough else {}
+    flat = at_start(site, law, start, infer) if initialising() else numpyro.sample(site, law, infer=infer)
     return unflatten(jnp.reshape(jnp.asarray(flat), (n, size // n)), shapes)
 
 

@@ -1,5 +1,7 @@
 """Forward descriptions of processes, one file per family."""
 
+from mjp.processes.conditional_categorical import ConditionalCategorical as ConditionalCategorical
+from mjp.processes.conditional_gaussian import ConditionalGaussian as ConditionalGaussian
 from mjp.processes.conditional_table import ConditionalTable as ConditionalTable
 from mjp.processes.counting_process import CountingProcess as CountingProcess
 from mjp.processes.diffusion import Diffusion as Diffusion

@@ -10,6 +10,7 @@ from mjp.inference.rules import interacting_particles as interacting_particles
 from mjp.inference.rules import jump_diffusion as jump_diffusion
 from mjp.inference.rules import markov_chain as markov_chain
 from mjp.inference.rules import markov_jump as markov_jump
+from mjp.inference.rules import mixed as mixed
 from mjp.inference.rules import reaction_network as reaction_network
 from mjp.inference.rules import switching_diffusion as switching_diffusion
 from mjp.inference.rules.registry import cheapest_options as cheapest_options

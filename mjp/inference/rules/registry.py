@@ -5,6 +5,8 @@ from typing import Any
 
 from mjp.processes import Process
 
+MIXED = "mixed families"
+
 _RULES: dict[type[Process], Any] = {}
 _ENGINES: dict[str, Callable[..., Any]] = {}
 _SIMULATORS: dict[str, Callable[..., Any]] = {}
@@ -68,9 +70,15 @@ def register_simulator(name: str) -> Callable[[Callable], Callable]:
     return add
 
 
-def common_engine(names: set[str]) -> str | None:
-    """The one of these families whose engine covers all of them; None where there is none."""
-    return next((name for name in names if names <= {name, *_COVERS.get(name, ())}), None)
+def common_engine(names: set[str], *, jointly: bool = False) -> str | None:
+    """The engine that covers all of these families; None where there is none.
+
+    Args:
+        jointly: whether several nodes are observed at once, which takes an engine for families that mix.
+    """
+    own = [] if jointly else [name for name in names if names <= {name, *_COVERS.get(name, ())}]
+    mixing = names <= {MIXED, *_COVERS.get(MIXED, ())}
+    return next(iter([*own, *([MIXED] if mixing else [])]), None)
 
 
 def simulator_of(name: str) -> Callable[..., Any] | None:
@@ -92,11 +100,13 @@ def engine_of(name: str) -> Callable[..., Any]:
 def cheapest_options(graph: Any) -> dict[str, Any]:
     """Options that change no shape of a conditioned graph, and need the least work."""
     names = {rule_of(edges.process).engine for edges in graph.edges}
-    return _CHEAPEST[common_engine(names) or next(iter(names))]
+    return _CHEAPEST[common_engine(names, jointly=bool(graph.joint_observations)) or next(iter(names))]
 
 
 def is_exact_family(graph: Any) -> bool:
     """Whether a graph is conditioned exactly, as far as the families and sizes of its processes tell."""
     names = {rule_of(edges.process).engine for edges in graph.edges}
+    if common_engine(names, jointly=bool(graph.joint_observations)) == MIXED:
+        return False
     exact = [_EXACT.get(name, False) for name in names]
     return all(says(graph) if callable(says) else says for says in exact)

@@ -1,0 +1,222 @@
+"""The guided draw of graphs that mix families, one turn after the other, and its weight."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.scipy.special import logsumexp
+
+from mjp._small_matrices import times
+from mjp.inference.by_node import add, columns, counted, each, inputs_of, put
+from mjp.inference.gaussian_edges import Messages, guided_step, log_weights, messages
+from mjp.inference.gaussian_graph import Kind
+from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, categorical, project, without
+from mjp.inference.mixed_filter import ByNode, Guide, References, log_evidence
+from mjp.inference.mixed_graph import MixedGraph, StateRoots, VectorRoots
+from mjp.inference.potentials.canonical import gain_of, log_pulled, pull_back
+from mjp.inference.turns import Level, over_turns
+from mjp.processes.gaussian import Interval
+
+
+class _Drawing(NamedTuple):
+    """A draw on its way.
+
+    Attributes:
+        potentials, sent: as in a Guide; what is sent to parents that are not drawn yet takes the states of
+            those that are.
+        total: log of the product of the normalisers of all draws so far.
+    """
+
+    states: ByNode
+    potentials: ByNode
+    sent: tuple[list[Any], ...]
+    total: Array
+
+
+def guided_draw(
+    graph: MixedGraph,
+    guide: Guide,
+    references: References,
+    uniforms: Array,
+    noise: dict[Space, Array],
+    z: Sequence[Array],
+) -> tuple[ByNode, list[Array], Array]:
+    """Draw all nodes; a factor some of whose parents are drawn guides the others given their states.
+
+    Args:
+        uniforms: (n + 1,); noise: (d, n + 1) innovations of vectors that no Gaussian edge leads to.
+        z: for every kind of Gaussian edges (E, n, r) innovations.
+
+    Returns:
+        states by space; (E, n, d) states at the starts of the steps of all Gaussian edges; the log-weight ().
+    """
+    layout = graph.layout
+    start = {
+        # any states that are possible, until they are drawn
+        space: references.states[space] if space.finite else references.means[space]
+        for space in layout.spaces
+    }
+    drawing = _Drawing(start, guide.potentials, guide.sent, jnp.zeros(()))
+    everything = (*graph.factors, *graph.observed)
+    updates: list[Any] = [
+        _updater(graph, references, which, factor) for which, factor in enumerate(everything)
+    ]
+    for turn, roots in enumerate(graph.roots):
+        drawing = _roots_drawn(drawing, roots, uniforms, noise)
+        for update, level in zip(updates, layout.updates, strict=True):
+            if level.active[turn]:
+                edge, counts = jnp.asarray(level.edge[turn]), jnp.asarray(level.counts[turn])
+                drawing = update(drawing, edge, counts, jnp.asarray(turn))
+    steps: list[Any] = [_factor_drawer(factor, uniforms, noise, layout.n_nodes) for factor in graph.factors]
+    steps += [_edge_drawer(*own, layout.n_nodes) for own in zip(graph.kinds, guide.messages, z, strict=True)]
+    rest = tuple(
+        Level(
+            level.edge[layout.n_root_turns :],
+            level.counts[layout.n_root_turns :],
+            level.active[layout.n_root_turns :],
+            level.place,
+        )
+        for level in layout.updates
+    )
+    drawing, before = over_turns(layout.levels, steps, drawing, then=(updates, rest, layout.n_root_turns))
+    found = [jnp.moveaxis(x, -1, 0) for x in before[len(graph.factors) :]]
+    return drawing.states, found, _log_weight(graph, guide, drawing)
+
+
+def _roots_drawn(
+    drawing: _Drawing, roots: StateRoots | VectorRoots, uniforms: Array, noise: dict[Space, Array]
+) -> _Drawing:
+    nodes, space = roots.rows.children, roots.space
+    own = columns(drawing.potentials[space], nodes)
+    if isinstance(roots, StateRoots):
+        logs = roots.law + own
+        sizes = logsumexp(logs, axis=0)
+        drawn: Any = jax.vmap(categorical, in_axes=(-1, 0))(logs, uniforms[nodes])
+    else:
+        gain = gain_of(own, roots.factor)
+        sizes = log_pulled(own, gain, roots.mean)
+        drawn = roots.mean + times(gain.loading, gain.steering(roots.mean) + noise[space][:, nodes])
+    states = {**drawing.states, space: drawing.states[space].at[..., nodes].set(drawn)}
+    return drawing._replace(states=states, total=drawing.total + jnp.sum(sizes))
+
+
+def _factor_drawer(
+    factor: WithChild, uniforms: Array, noise: dict[Space, Array], n: int
+) -> Callable[..., Any]:
+    def advance(drawing: _Drawing, edge: Array, counts: Array) -> tuple[_Drawing, None]:
+        space = factor.child
+        assert space is not None
+        above = _parents(drawing.states, factor, jnp.asarray(factor.where.parents)[edge])
+        to = jnp.asarray(factor.where.children)[edge]
+        ahead = columns(drawing.potentials[space], to)
+        own_noise = uniforms[to] if space.finite else noise[space][:, to]
+        one = lambda own, pair, g: (factor.draw(own, pair[0], g, pair[1]), factor.log_value(own, pair[0], g))
+        drawn, sizes = each(one, inputs_of(factor, edge), (above, own_noise), ahead)
+        write = counted(factor.where.children, edge, counts, n)
+        states = {**drawing.states, space: drawing.states[space].at[..., write].set(drawn)}
+        total = drawing.total + jnp.sum(jnp.where(counts, sizes, 0.0))
+        return drawing._replace(states=states, total=total), None
+
+    return advance
+
+
+def _edge_drawer(kind: Kind, message: Messages, z: Array, n: int) -> Callable[..., Any]:
+    space, noise = Space(False, kind.process.dim), jnp.moveaxis(z, 0, -1)
+
+    def advance(drawing: _Drawing, edge: Array, counts: Array) -> tuple[_Drawing, Array]:
+        covariates = {name: values[edge] for name, values in kind.covariates.items()}
+        part = Kind(kind.process, kind.times[edge], kind.durations[edge], covariates, kind.ends)
+        along = columns(message.steps, edge)
+        # the potential at the end may have changed since the backward filter
+        ahead = columns(drawing.potentials[space], jnp.asarray(kind.ends.children)[edge])
+        own = messages(along, ahead, None)
+        first = jax.tree.map(lambda leaf: leaf[0], (own.ahead, own.gains, along))
+        at_start = pull_back(first[0], first[1], first[2].matrix, first[2].offset)
+
+        def step(x: Array, inputs: Any) -> tuple[Array, Array]:
+            return guided_step(part, x, Interval(*inputs[0]), inputs[1], inputs[2]), x
+
+        start = drawing.states[space][:, jnp.asarray(kind.ends.parents)[edge]]
+        inputs = (tuple(part.intervals()), own.towards(part), columns(noise, edge))
+        last, before = lax.scan(step, start, inputs)
+        sizes = at_start.log_value(start)
+        if not kind.process.linear:
+            sizes = sizes + jnp.sum(log_weights(part, own, before), axis=0)
+        write = counted(kind.ends.children, edge, counts, n)
+        states = {**drawing.states, space: drawing.states[space].at[:, write].set(last)}
+        total = drawing.total + jnp.sum(jnp.where(counts, sizes, 0.0))
+        return drawing._replace(states=states, total=total), before
+
+    return advance
+
+
+def _updater(graph: MixedGraph, references: References, which: int, factor: Factor) -> Callable[..., Any]:
+    """What factors send to parents that are not drawn, given the states of those that are."""
+    turns = jnp.asarray(np.append(graph.layout.turn, -1))
+    n = graph.layout.n_nodes
+
+    def update(drawing: _Drawing, edge: Array, counts: Array, turn: Array) -> _Drawing:
+        parents = jnp.asarray(factor.where.parents)[edge]
+        laws, anchors, known = [], [], []
+        for i, (space, law) in enumerate(
+            zip(factor.spaces, columns(references.laws[which], edge), strict=True)
+        ):
+            drawn, state = turns[parents[:, i]] <= turn, drawing.states[space][..., parents[:, i]]
+            known.append(drawn)
+            if space.finite:
+                certain = jnp.where(jnp.arange(space.size)[:, None] == state, 0.0, -jnp.inf)
+                laws.append(jnp.where(drawn, certain, law))
+                continue
+            laws.append(VectorLaw(jnp.where(drawn, state, law.mean), jnp.where(drawn, 0.0, law.factor)))
+            anchors.append(jnp.where(drawn, state, references.means[space][:, parents[:, i]]))
+        anchor = jnp.concatenate(anchors) if anchors else jnp.zeros((0, len(parents)))
+        ahead = None
+        if isinstance(factor, WithChild) and factor.child is not None:
+            ahead = columns(drawing.potentials[factor.child], jnp.asarray(factor.where.children)[edge])
+        one = lambda own, pair, ahead: project(factor, own, pair[0], pair[1], ahead)
+        new = each(one, inputs_of(factor, edge), (laws, anchor), ahead)
+        potentials, sent = dict(drawing.potentials), list(drawing.sent[which])
+        for i, (space, drawn) in enumerate(zip(factor.spaces, known, strict=True)):
+            old = columns(sent[i], edge)
+            change = without(new[i], old)
+            if space.finite:  # a state that was impossible stays so
+                change = jnp.where(old > -jnp.inf, change, 0.0)
+            to = jnp.where(counts & ~drawn, parents[:, i], n)
+            potentials[space] = add(potentials[space], to, change)
+            chosen = jax.tree.map(lambda a, b, drawn=drawn: jnp.where(drawn, a, b), old, new[i])
+            sent[i] = put(sent[i], edge, chosen)
+        every = (*drawing.sent[:which], sent, *drawing.sent[which + 1 :])
+        return drawing._replace(potentials=potentials, sent=every)
+
+    return update
+
+
+def _log_weight(graph: MixedGraph, guide: Guide, drawing: _Drawing) -> Array:
+    """Log-weight () of a draw: normalisers and likelihoods over what stood for them, less the evidence."""
+    total, states = drawing.total - log_evidence(graph, guide), drawing.states
+    for factor, sent in zip((*graph.factors, *graph.observed), drawing.sent, strict=True):
+        above = _parents(states, factor, factor.where.parents)
+        for g, x, space in zip(sent, above, factor.spaces, strict=True):
+            stood = jnp.take_along_axis(g, x[None], axis=0)[0] if space.finite else g.log_value(x)
+            total = total - jnp.sum(stood)
+        if not isinstance(factor, WithChild):
+            seen = each(
+                lambda own, states, _, f=factor: f.log_value(own, states, None), factor.inputs, above, None
+            )
+            total = total + jnp.sum(seen)
+    for kind, pulled in zip(graph.kinds, guide.pulled, strict=True):
+        at = states[Space(False, kind.process.dim)][:, kind.ends.parents]
+        total = total - jnp.sum(pulled.log_value(at))
+    for space, potentials in guide.own.items():
+        for observed, potential in zip(graph.sites[space], potentials, strict=True):
+            if not observed.site.exact:
+                at = states[space][:, observed.nodes]
+                total = total + jnp.sum(observed.site.log_likelihood(at.T) - potential.log_value(at))
+    return jnp.where(jnp.isnan(total), -jnp.inf, total)
+
+
+def _parents(states: ByNode, factor: Factor, parents: Any) -> list[Array]:
+    return [states[space][..., parents[:, i]] for i, space in enumerate(factor.spaces)]

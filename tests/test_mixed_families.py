@@ -1,0 +1,329 @@
+"""Graphs that mix families: evidence and draws against enumeration of states and dense normal laws."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.diagnostics import effective_sample_size
+from scipy.linalg import expm
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm, poisson
+
+import mjp
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+LEVEL = np.array([-1.0, 0.5, 2.0])  # 1.5 s - 1
+GENERATOR = np.array([[-0.7, 0.5, 0.2], [0.3, -0.6, 0.3], [0.1, 0.8, -0.9]])
+PARTICLES = 20_000
+
+
+def agrees(graph, truth, particles=PARTICLES, least=0.1, **options):
+    """The estimate of the evidence is within four standard errors, and most particles count."""
+    found = mjp.evidence(graph, jax.random.key(1), particles, **options)
+    assert found.ess > least * particles
+    np.testing.assert_allclose(found.log_evidence, truth, atol=4 * float(found.standard_error) + 1e-9)
+
+
+def switching_chain(n=5, push=0.3):
+    """A hidden jump process of three states beside a vector that it drives; both show in one observation."""
+    rng = np.random.default_rng(4)
+    seen = rng.normal(size=n + 1)
+    regime = mjp.MarkovJump(GENERATOR)
+    move = mjp.ConditionalGaussian(lambda x, s: 0.8 * x + push * (1.5 * s - 1.0), 0.2)
+    look = lambda x, s: dist.Normal(x[0] + (1.5 * s - 1.0), 0.5)
+    graph = (
+        mjp.Graph().root("s0", dist.Categorical(jnp.array([0.5, 0.3, 0.2]))).root("x0", dist.Normal(0.3, 1.0))
+    )
+    for t in range(n):
+        graph.edge(f"s{t}", f"s{t + 1}", regime, duration=0.6)
+        graph.edge((f"x{t}", f"s{t + 1}"), f"x{t + 1}", move)
+    for t in range(n + 1):
+        graph.observe((f"x{t}", f"s{t}"), look, seen[t])
+    return graph, seen
+
+
+def switching_truth(seen, push=0.3):
+    """Log-evidence, and posterior means of x_t and of the probability that s_t is 2."""
+    n, kernel, level = len(seen) - 1, expm(0.6 * GENERATOR), LEVEL
+    logs, means, states = [], [], []
+    for path in itertools.product(range(3), repeat=n + 1):
+        law = np.log([0.5, 0.3, 0.2][path[0]]) + sum(
+            np.log(kernel[a, b]) for a, b in itertools.pairwise(path)
+        )
+        mean, covariance = np.zeros(n + 1), np.zeros((n + 1, n + 1))
+        mean[0], covariance[0, 0] = 0.3, 1.0
+        for t in range(n):
+            mean[t + 1] = 0.8 * mean[t] + push * level[path[t + 1]]
+            covariance[t + 1, : t + 1] = covariance[: t + 1, t + 1] = 0.8 * covariance[t, : t + 1]
+            covariance[t + 1, t + 1] = 0.64 * covariance[t, t] + 0.2
+        total = covariance + 0.25 * np.eye(n + 1)
+        residual = seen - mean - level[list(path)]
+        logs.append(law + multivariate_normal.logpdf(residual, np.zeros(n + 1), total))
+        means.append(mean + covariance @ np.linalg.solve(total, residual))
+        states.append(np.asarray(path) == 2)
+    weights = np.exp(logs - logsumexp(logs))
+    return logsumexp(logs), weights @ np.asarray(means), weights @ np.asarray(states)
+
+
+def test_a_jump_process_that_drives_a_vector_and_one_observation_of_both():
+    graph, seen = switching_chain()
+    truth, means, wild = switching_truth(seen)
+    agrees(graph, truth)
+    guided = mjp.condition(graph)
+    assert not guided.exact
+    assert not guided.smooth
+    keys = jax.random.split(jax.random.key(2), PARTICLES)
+    paths, log_weights = jax.jit(jax.vmap(guided.sample))(keys)
+    shares = np.exp(log_weights - logsumexp(log_weights))
+    error = 5 * np.sqrt(np.sum(shares**2))
+    for t in range(len(seen)):
+        x, s = np.asarray(paths[f"x{t}"])[:, 0], np.asarray(paths[f"s{t}"])
+        np.testing.assert_allclose(shares @ x, means[t], atol=error)
+        np.testing.assert_allclose(shares @ (s == 2), wild[t], atol=error)
+
+
+def test_every_step_of_the_chain_is_compiled_once():
+    """The length of the program does not grow with the number of edges."""
+
+    def size(n):
+        guided = mjp.condition(switching_chain(n)[0])
+        program = jax.make_jaxpr(lambda key: guided.sample(key)[1])(jax.random.key(0))
+        return len(str(program))
+
+    assert size(40) < 1.3 * size(10)
+
+
+def two_vectors(seen_exactly):
+    """Two vectors of different sizes with one child, and its truth as a dense normal law."""
+    a, b = np.array([[0.5, -0.3], [0.2, 1.0]]), np.array([[1.0], [-0.7]])
+    noise = np.array([[0.3, 0.1], [0.1, 0.2]])
+    first, second = np.array([[1.0, 0.4], [0.4, 0.8]]), np.array([[0.6]])
+    child = mjp.ConditionalGaussian(lambda x, u: a @ x + b @ u + 0.1, noise)
+    graph = mjp.Graph().root("x", dist.MultivariateNormal(jnp.array([0.2, -0.1]), jnp.asarray(first)))
+    graph.root("u", dist.Normal(0.5, np.sqrt(0.6)).expand([1]).to_event(1)).edge(("x", "u"), "z", child)
+    mean = a @ [0.2, -0.1] + b @ [0.5] + 0.1
+    covariance = a @ first @ a.T + b @ second @ b.T + noise
+    value = np.array([1.1, 0.4])
+    if seen_exactly:
+        graph.observe("z", mjp.Exactly(), value)
+    else:
+        graph.observe("z", mjp.LinearGaussianObservation(np.eye(2), 0.1 * np.eye(2)), value)
+        covariance = covariance + 0.1 * np.eye(2)
+    return graph, multivariate_normal.logpdf(value, mean, covariance)
+
+
+@pytest.mark.parametrize("seen_exactly", [False, True])
+def test_two_vectors_with_a_common_child(seen_exactly):
+    graph, truth = two_vectors(seen_exactly)
+    agrees(graph, truth, least=0.5)
+    path, _ = mjp.condition(graph).sample(jax.random.key(0))
+    if seen_exactly:
+        np.testing.assert_array_equal(path["z"], [1.1, 0.4])
+
+
+def test_a_state_whose_odds_depend_on_a_vector():
+    """A temperature sets off an alarm, and is measured; quadrature over the temperature."""
+    logits = lambda x, weekend: jnp.array([0.0, 2.0 * (x[0] - 1.0) - 0.5 * weekend])
+    graph = mjp.Graph().root("temperature", dist.Normal(0.0, 1.0)).root("weekend", dist.Bernoulli(2 / 7))
+    graph.edge(("temperature", "weekend"), "alarm", mjp.ConditionalCategorical(logits, ["off", "on"]))
+    graph.observe("alarm", mjp.Exactly(), "on").observe("temperature", lambda x: dist.Normal(x, 0.8), 0.7)
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    chance = sum(p / (1 + np.exp(-2 * (x - 1) + 0.5 * s)) for s, p in ((0, 5 / 7), (1, 2 / 7)))
+    agrees(graph, np.log(w @ (chance * norm.pdf(0.7, x, 0.8)) / w.sum()))
+    assert mjp.condition(graph).sample(jax.random.key(3))[0].label("alarm") == "on"
+
+
+def test_a_count_that_depends_on_a_state_and_a_vector():
+    rate = lambda x, s: dist.Poisson(jnp.exp(x[0] + (1.5 * s - 1.0)))
+    graph = (
+        mjp.Graph().root("x", dist.Normal(0.5, 0.7)).root("s", dist.Categorical(jnp.array([0.2, 0.5, 0.3])))
+    )
+    graph.edge("x", "later", mjp.ConditionalGaussian(lambda x: jnp.sin(x), 0.3))
+    graph.observe(("x", "s"), rate, 5).observe("later", lambda x: dist.Normal(x, 0.4), 1.0)
+    x, w = np.polynomial.hermite_e.hermegauss(80)
+    x = 0.5 + 0.7 * x
+    count = sum(p * poisson.pmf(5, np.exp(x + float(l))) for p, l in zip((0.2, 0.5, 0.3), LEVEL, strict=True))
+    agrees(graph, np.log(w @ (count * norm.pdf(1.0, np.sin(x), np.sqrt(0.3 + 0.16))) / w.sum()))
+
+
+def test_a_diffusion_whose_observation_depends_on_a_state():
+    """Euler steps in a double well, by quadrature of the discretised path."""
+    well = mjp.Diffusion(lambda t, x: x - x**3, 0.7, dim=1)
+    graph = mjp.Graph().root("x0", jnp.array([0.2])).root("s", dist.Categorical(jnp.array([0.6, 0.3, 0.1])))
+    graph.edge("x0", "x1", well, duration=1.2, steps=6)
+    graph.observe(("x1", "s"), lambda x, s: dist.Normal(x + (1.5 * s - 1.0), 0.4), 1.3)
+    grid = np.linspace(-4, 4, 1601)
+    step = norm.pdf(grid[None], (grid + 0.2 * (grid - grid**3))[:, None], 0.7 * np.sqrt(0.2)) * 0.005
+    law = norm.pdf(grid, 0.2 + 0.2 * (0.2 - 0.008), 0.7 * np.sqrt(0.2)) * 0.005
+    for _ in range(5):
+        law = law @ step
+    seen = sum(p * norm.pdf(1.3, grid + float(l), 0.4) for p, l in zip((0.6, 0.3, 0.1), LEVEL, strict=True))
+    agrees(graph, np.log(law @ seen))
+    path, _ = mjp.condition(graph).sample(jax.random.key(1))
+    assert path.edge("x0", "x1").values.shape == (7, 1)
+
+
+def test_families_side_by_side_are_exact():
+    """Law 1: where no factor is projected and nothing is linearised, the weight is exactly zero."""
+    walk = mjp.LinearGaussian(np.eye(1), np.zeros(1), 0.5 * np.eye(1))
+    jump = mjp.MarkovJump(GENERATOR)
+    whole = mjp.Graph()
+    alone = [mjp.Graph(), mjp.Graph()]
+    for graphs in ((whole, whole), alone):
+        graphs[0].root("x0", dist.Normal(0.0, 1.0)).edge("x0", "x1", walk).observe(
+            "x1", lambda x: dist.Normal(x, 0.3), 0.8
+        )
+        graphs[1].root("s0", dist.Categorical(jnp.array([0.5, 0.3, 0.2]))).edge(
+            "s0", "s1", jump, duration=2.0
+        )
+        graphs[1].observe("s1", lambda s: dist.Normal((1.5 * s - 1.0), 0.5), 1.5)
+    guided = mjp.condition(whole)
+    parts = [float(mjp.condition(graph).log_evidence) for graph in alone]
+    np.testing.assert_allclose(guided.log_evidence, sum(parts), rtol=1e-9)
+    assert guided.exact
+    path, log_weight = guided.sample(jax.random.key(0))
+    assert log_weight == 0.0
+    assert path.edge("s0", "s1").at(0.0) == path["s0"]
+
+
+def test_simulated_observations_have_the_law_of_the_model():
+    graph, _ = switching_chain(1)
+    draw = jax.vmap(lambda key: mjp.simulate(graph, key).observations)(
+        jax.random.split(jax.random.key(0), 4000)
+    )
+    assert len(draw) == 2
+    first = np.asarray(draw[0]).ravel()
+    mean = 0.3 + LEVEL @ [0.5, 0.3, 0.2]
+    np.testing.assert_allclose(first.mean(), mean, atol=4 * first.std() / np.sqrt(4000))
+
+
+@pytest.mark.slow
+def test_a_fit_draws_from_the_posterior():
+    """pCN on innovations with which states jump, NUTS on the parameter; against quadrature over it."""
+
+    def model():
+        push = numpyro.sample("push", dist.Normal(0.0, 1.0))
+        mjp.sample("path", switching_chain(2, push)[0])
+
+    seen = switching_chain(2)[1]
+    at, w = np.polynomial.hermite_e.hermegauss(40)
+    heights = np.asarray([switching_truth(seen, push)[0] for push in at])
+    shares = w * np.exp(heights - heights.max())
+    mean = shares @ at / shares.sum()
+    variance = shares @ (at - mean) ** 2 / shares.sum()
+    fit = mjp.fit(model, draws=1500, warmup=300, chains=2, progress=False)
+    assert fit.engine == "pCN on innovations, NUTS given innovations"
+    draws = fit.samples["push"]
+    error = np.sqrt(variance / effective_sample_size(draws))
+    np.testing.assert_allclose(draws.mean(), mean, atol=4 * error)
+    np.testing.assert_allclose(draws.var(), variance, rtol=0.25)
+    with pytest.raises(ValueError, match="NUTS cannot sample"):
+        mjp.fit(model, engine="nuts", progress=False)
+
+
+def test_gradients_of_the_evidence_are_those_of_finite_differences():
+    def log_evidence(level):
+        graph = (
+            mjp.Graph().root("x", dist.Normal(level, 1.0)).root("s", dist.Categorical(jnp.array([0.4, 0.6])))
+        )
+        move = mjp.ConditionalGaussian(lambda x, s: level * x + s, 0.2)
+        graph.edge(("x", "s"), "y", move).observe("y", lambda y: dist.Normal(y, 0.5), 1.2)
+        return mjp.condition(graph).log_evidence
+
+    found = jax.grad(log_evidence)(0.7)
+    np.testing.assert_allclose(found, (log_evidence(0.7 + 1e-5) - log_evidence(0.7 - 1e-5)) / 2e-5, rtol=1e-4)
+
+
+def test_one_precision_is_enough():
+    seen = switching_chain(3)[1]
+    with jax.enable_x64(False):
+        found = mjp.evidence(switching_chain(3)[0], jax.random.key(1), 2000)
+        assert found.log_evidence.dtype == jnp.float32
+    np.testing.assert_allclose(
+        found.log_evidence, switching_truth(seen)[0], atol=4 * float(found.standard_error)
+    )
+
+
+BAD = {
+    "a parent of another family": (
+        lambda g: g.edge("seen", "y", mjp.LinearGaussian(np.eye(2), np.zeros(2), np.eye(2))),
+        "parent: node 'seen' is a vector of 1, where LinearGaussian needs a vector of 2",
+    ),
+    "a mean of another shape": (
+        lambda g: g.edge(("x", "s"), "y", mjp.ConditionalGaussian(lambda x, s: jnp.ones(3), np.eye(2))),
+        "the edge into node 'y': mean must return shape",
+    ),
+    "logits of another shape": (
+        lambda g: g.edge("x", "y", mjp.ConditionalCategorical(lambda x: x, 3)),
+        "the edge into node 'y': logits must return shape",
+    ),
+    "a value of another shape": (
+        lambda g: g.observe(("x", "s"), lambda x, s: dist.Normal(x, 1.0), [1.0, 2.0]),
+        "value of node 'x' and node 's' must have shape",
+    ),
+    "a value that is not finite": (
+        lambda g: g.observe(("x", "s"), lambda x, s: dist.Normal(x, 1.0), [np.inf]),
+        "value of node 'x' and node 's' must be finite",
+    ),
+    "an exact vector at the end of a step of another process": (
+        lambda g: (
+            g.edge("x", "y", mjp.LinearGaussian(np.eye(1), np.zeros(1), np.eye(1)))
+            .edge(("y", "s"), "z", mjp.ConditionalGaussian(lambda y, s: y, 1.0))
+            .observe("y", mjp.Exactly(), [1.0])
+        ),
+        "node 'y' is a vector that no mjp.ConditionalGaussian leads to",
+    ),
+    "a law that is not one of vectors": (
+        lambda g: g.root("e", dist.Exponential(1.0)).edge(
+            ("e", "s"), "y", mjp.ConditionalGaussian(lambda e, s: e, 1.0)
+        ),
+        "initial must be a value, or a Normal",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_fit_is_refused_when_it_is_conditioned(case):
+    declare, message = BAD[case]
+    graph = mjp.Graph().root("x", jnp.zeros(1)).root("s", dist.Categorical(jnp.array([0.5, 0.5])))
+    graph.edge(("x", "s"), "seen", mjp.ConditionalGaussian(lambda x, s: x[:1] + s, 1.0))
+    with pytest.raises(ValueError, match=message):
+        mjp.condition(declare(graph))
+
+
+@pytest.mark.parametrize(
+    ("declare", "error", "message"),
+    [
+        (
+            lambda g: g.observe(("x", "q"), lambda x, q: dist.Normal(x, 1.0), 1.0),
+            ValueError,
+            "unknown node 'q'",
+        ),
+        (lambda g: g.observe(("x", "x"), lambda x, y: dist.Normal(x, 1.0), 1.0), ValueError, "named twice"),
+        (lambda g: g.observe(("x", "s"), mjp.Exactly(), 1.0), TypeError, "must be a function of 2 states"),
+        (lambda g: mjp.ConditionalGaussian(1.0, 1.0), TypeError, "mean must be a function"),
+        (lambda g: mjp.ConditionalGaussian(lambda x: x, lambda x: 1.0), TypeError, "dim must be given"),
+        (lambda g: mjp.ConditionalGaussian(lambda x: x, -1.0), ValueError, "covariance must be"),
+        (lambda g: mjp.ConditionalGaussian(lambda x: x, 1.0, dim=2), ValueError, "dim must be that of"),
+        (lambda g: mjp.ConditionalCategorical(jnp.ones(2), 2), TypeError, "logits must be a function"),
+        (lambda g: mjp.ConditionalCategorical(lambda x: x, ["a", "a"]), ValueError, "must be distinct"),
+        (
+            lambda g: (
+                g.root("n0", 0.0)
+                .edge("n0", "n", mjp.GammaProcess(1.0, 1.0))
+                .edge("n", "m", mjp.ConditionalGaussian(lambda n: n, 1.0))
+            ),
+            TypeError,
+            "is a state of GammaProcess",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_at_declaration(declare, error, message):
+    graph = mjp.Graph().root("x", dist.Normal(0.0, 1.0)).root("s", dist.Categorical(jnp.array([0.5, 0.5])))
+    with pytest.raises(error, match=message):
+        declare(graph)
