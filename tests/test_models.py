@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpyro.handlers import seed, trace
 from numpyro.infer.util import log_density
+from scipy import stats
 
 import mjp
 from mjp.models import (
@@ -25,7 +26,9 @@ from mjp.models import (
     cav,
     earthquakes,
     get,
+    heston,
     influenza,
+    lasers,
     lynx_hare,
     lynx_hare_counts,
     maximise,
@@ -185,6 +188,29 @@ def test_the_neurons_data_are_what_it_generates():
     np.testing.assert_allclose(data.values, again.values, atol=1e-6)
 
 
+def test_lasers_data():
+    data = lasers.load()
+    assert data.units == tuple(range(1, 16))
+    assert data.hours.tolist() == list(range(0, 4001, 250))
+    assert (data.increase[0, -1], data.increase[9, -1]) == (10.94, 12.21)
+    assert np.flatnonzero(data.increase[:, -1] > lasers.FAILURE).tolist() == [0, 5, 9]
+    later = data.until(5000)
+    assert later.hours[-1] == 5000
+    assert np.isnan(later.increase[:, 17:]).all()
+    assert lasers.Degradation(data.units, data.hours, None).until(5000).increase is None
+    with pytest.raises(ValueError, match="hours must be later than the last reading at 4000, got 4000"):
+        data.until(4000)
+
+
+def test_a_table_of_lasers_comes_back(tmp_path):
+    data = lasers.load()
+    columns = lasers.table(data, data.increase)
+    path = tmp_path / "lasers.csv"
+    rows = zip(*columns.values(), strict=True)
+    path.write_text("\n".join(",".join(map(str, row)) for row in [tuple(columns), *rows]))
+    np.testing.assert_array_equal(lasers.load(path).increase, data.increase)
+
+
 def test_a_users_own_table(tmp_path):
     path = tmp_path / "visits.csv"
     path.write_text("PTNUM,years,state\na,0,1\na,1.5,mild\nb,0,well\nb,2,\n")
@@ -209,6 +235,10 @@ def test_a_users_own_table(tmp_path):
         (sp500.load, "Date,Adj Close\na,3\nb,0\n", "row 1 has the value 0; expected positive"),
         (lynx_hare.load, "year,hare_thousands,lynx_thousands\n1,0,1\n", "expected positive numbers of pelts"),
         (neuron.load, "time,v\n0,1\n", "has no column 'potential'"),
+        (lasers.load, "unit,hours,increase\n1,0,0\n1,0,1\n", "unit 1 has two rows at 0 hours"),
+        (lasers.load, "unit,hours,increase\na,0,0\na,1,1\nb,0,0\n", "unit b has 1 rows, others have 2"),
+        (lasers.load, "unit,hours,increase\n1,1,1\n1,2,2\n", "expected an increase of 0 at 0 hours"),
+        (lasers.load, "unit,hours,increase\na,0,0\na,5,1\na,9,1\n", "unit a does not increase at 9 hours"),
         (anoles.load, "species,ecomorph\nahli,XX\n", r"'XX'; expected one of CG \(crown-giant\)"),
     ],
 )
@@ -227,7 +257,7 @@ def test_every_data_file_is_documented():
     folder = files("mjp.models") / "data"
     text = (folder / "README.md").read_text()
     names = [item.name for item in folder.iterdir() if item.name != "README.md"]
-    assert len(names) == 14
+    assert len(names) == 15
     assert not [name for name in names if f"`{name}`" not in text]
 
 
@@ -283,6 +313,15 @@ def test_likelihood_of_calm_and_wild_days():
     np.testing.assert_allclose(100 * np.diff(np.log(table["Adj Close"])), data.values, atol=1e-10)
 
 
+def test_likelihood_of_lasers_is_that_of_their_increments():
+    data = lasers.load()
+    wear = np.linspace(1.5, 3.0, 15)
+    guided = mjp.condition(lasers.ageing(wear, 30.0, data))
+    terms = stats.gamma.logpdf(np.diff(data.increase, axis=1), 30.0 / 4, scale=wear[:, None] / 30.0)
+    assert guided.exact
+    np.testing.assert_allclose(guided.log_evidence, terms.sum(axis=1), rtol=1e-9, atol=1e-9)
+
+
 def test_anole_likelihood_is_phytools():
     data = anoles.load()
     value = jax.jit(lambda rate: mjp.condition(anoles.evolution(rate, data)).log_evidence)
@@ -304,6 +343,8 @@ def test_guides_of_the_ready_models_are_good():
     data = sp500.load(last=100)
     found = mjp.evidence(sp500.volatility(0.97, -0.5, 0.25, data), jax.random.key(0), 500)
     assert float(found.ess) > 50
+    found = mjp.evidence(heston.variance(0.7, 0.05, 1.5, data), jax.random.key(0), 500)
+    assert float(found.ess) > 30
     still = sp500.Returns(data.days, np.append(0.0, data.values[1:]))
     assert np.isfinite(mjp.condition(sp500.volatility(0.97, -0.5, 0.25, still)).log_evidence)
     pelts = lynx_hare.populations((0.55, 0.026, 0.024, 0.77), jnp.full(2, 0.15), 0.1, lynx_hare.load())
@@ -413,6 +454,8 @@ def test_a_model_has_a_finite_density(name, parameters):
     assert np.isfinite(jax.jit(lambda x: log_density(entry.model, (data,), {}, x)[0])(drawn))
     coords, dims = entry.settings["coords"], entry.settings["dims"]
     for key, site in sites.items():
+        if site["type"] == "plate":
+            continue
         axes = dims.get(key, site.get("infer", {}).get("event_dims", []))
         assert values[key].shape == tuple(len(coords[axis]) for axis in axes)
 

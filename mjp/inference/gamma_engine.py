@@ -115,7 +115,9 @@ def condition_gamma(graph: Graph, *, auxiliary: Any = None, iterations: int | No
         raise ValueError(f"auxiliary must be anchors of an earlier condition, or None, got {auxiliary!r}")
     model = evaluate(graph, observed=True)
     sites = sites_of(graph, 1, PinnedEdges([], [], graph.n_nodes, []))
-    evidence, rows, anchors = _prepare(model, sites, auxiliary, 5 if iterations is None else iterations)
+    exact = _is_exact(model, sites)
+    rounds = 0 if exact else 5 if iterations is None else iterations  # no anchor matters to an exact guide
+    evidence, rows, anchors = _prepare(model, sites, auxiliary, rounds)
     evidence = evidence.reshape(graph.batch_shape)
     check_finite_evidence(
         evidence, lambda: "the data are impossible under the model, or its parameters are too extreme"
@@ -127,7 +129,7 @@ def condition_gamma(graph: Graph, *, auxiliary: Any = None, iterations: int | No
         rows=rows,
         anchors=anchors,
         names=Names(graph, ()),
-        exact=_is_exact(model, sites),
+        exact=exact,
     )
 
 
@@ -151,7 +153,7 @@ def _prepare(
         graph_like: Any = _Suggesting(model)
         first = at_observations(graph_like, sites) if sites else _roots(model)
         anchors = _within(model, bound, first.nodes[:, 0])
-        if layout.guided and layout.free:
+        if layout.free and iterations:
             still = jnp.zeros((layout.n_nodes, 2 if layout.bounded else 1), anchors.nodes.dtype)
 
             def refine(anchors: Anchors, _: None) -> tuple[Anchors, None]:
