@@ -235,7 +235,7 @@ def test_a_users_own_table(tmp_path):
         (sp500.load, "Date,Adj Close\na,3\nb,0\n", "row 1 has the value 0; expected positive"),
         (lynx_hare.load, "year,hare_thousands,lynx_thousands\n1,0,1\n", "expected positive numbers of pelts"),
         (neuron.load, "time,v\n0,1\n", "has no column 'potential'"),
-        (lasers.load, "unit,hours,increase\n1,0,0\n1,0,1\n", "unit 1 has two rows at 0 hours"),
+        (lasers.load, "unit,hours,increase\n1,0,0\n1,0,1\n", "unit 1 has 2 rows at 0 hours"),
         (lasers.load, "unit,hours,increase\na,0,0\na,1,1\nb,0,0\n", "unit b has 1 rows, others have 2"),
         (lasers.load, "unit,hours,increase\n1,1,1\n1,2,2\n", "expected an increase of 0 at 0 hours"),
         (lasers.load, "unit,hours,increase\na,0,0\na,5,1\na,9,1\n", "unit a does not increase at 9 hours"),

@@ -18,6 +18,7 @@ Crowder (2004), Covariates and random effects in a gamma process model with appl
 failure, Lifetime Data Analysis 10(3):213-227, whose rates have a Gamma law in place of a log-normal one.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -80,18 +81,18 @@ def load(path: str | PathLike | None = None) -> Degradation:
             times do not start at 0, or readings do not increase.
     """
     frame = read_table("gaas_lasers.csv", path, COLUMNS)
-    twice = frame.duplicated(["unit", "hours"])
-    if twice.any():
-        unit, hours = frame["unit"][twice].iloc[0], frame["hours"][twice].iloc[0]
-        raise ValueError(f"path: unit {unit} has two rows at {hours:g} hours; expected one")
-    counts = frame.groupby("unit")["hours"].count()
+    units, times = frame["unit"].tolist(), frame["hours"].tolist()
+    rows = Counter(zip(units, times, strict=True))
+    for (unit, hours), number in rows.items():
+        if number > 1:
+            raise ValueError(f"path: unit {unit} has {number} rows at {hours:g} hours; expected one")
     wide = frame.pivot(index="unit", columns="hours", values="increase")
-    short = counts.index[counts < wide.shape[1]]
-    if len(short):
-        raise ValueError(
-            f"path: unit {short[0]} has {counts[short[0]]} rows, others have {wide.shape[1]}; expected the "
-            "same hours for all units, with an empty increase where none was read"
-        )
+    for unit, number in Counter(units).items():
+        if number < wide.shape[1]:
+            raise ValueError(
+                f"path: unit {unit} has {number} rows, others have {wide.shape[1]}; expected the same hours "
+                "for all units, with an empty increase where none was read"
+            )
     hours, increase = wide.columns.to_numpy(float), wide.to_numpy(float)
     if hours[0] != 0 or (increase[:, 0] != 0).any():
         raise ValueError("path: expected an increase of 0 at 0 hours for every unit")
