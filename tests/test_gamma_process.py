@@ -205,6 +205,7 @@ def test_exact_data_need_no_innovations():
     assert np.isclose(value, data + prior)
 
 
+@pytest.mark.filterwarnings("ignore:.*draws diverged")
 def test_a_fit_with_times_to_predict():
     """Exact readings, and a time to come: nothing but parameters is sampled."""
     y = np.cumsum(stats.gamma.rvs(1.2, scale=0.8, size=(4, 5), random_state=1), axis=1)
