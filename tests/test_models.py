@@ -28,6 +28,7 @@ from mjp.models import (
     get,
     heston,
     influenza,
+    ion_channel,
     lasers,
     lynx_hare,
     lynx_hare_counts,
@@ -211,6 +212,19 @@ def test_a_table_of_lasers_comes_back(tmp_path):
     np.testing.assert_array_equal(lasers.load(path).increase, data.increase)
 
 
+def test_ion_channel_data(tmp_path):
+    data, (lengths, is_open) = ion_channel.load(), ion_channel.durations()
+    assert (len(data.times), len(lengths)) == (2000, 2000)
+    assert data.values[:6].tolist() == ["shut", "shut", "shut", "open", "open", "shut"]
+    assert lengths[is_open].mean() == pytest.approx(20.107, abs=1e-3)
+    states = (data.values == "open").astype(int)
+    columns = ion_channel.table(data, states)
+    path = tmp_path / "channel.csv"
+    rows = zip(*columns.values(), strict=True)
+    path.write_text("\n".join(",".join(map(str, row)) for row in [tuple(columns), *rows]))
+    assert ion_channel.load(path).values.tolist() == data.values.tolist()
+
+
 def test_a_users_own_table(tmp_path):
     path = tmp_path / "visits.csv"
     path.write_text("PTNUM,years,state\na,0,1\na,1.5,mild\nb,0,well\nb,2,\n")
@@ -235,6 +249,7 @@ def test_a_users_own_table(tmp_path):
         (sp500.load, "Date,Adj Close\na,3\nb,0\n", "row 1 has the value 0; expected positive"),
         (lynx_hare.load, "year,hare_thousands,lynx_thousands\n1,0,1\n", "expected positive numbers of pelts"),
         (neuron.load, "time,v\n0,1\n", "has no column 'potential'"),
+        (ion_channel.load, "interval_ms,amplitude\n3,0\n0,5\n", "row 1 has the duration 0; expected"),
         (lasers.load, "unit,hours,increase\n1,0,0\n1,0,1\n", "unit 1 has 2 rows at 0 hours"),
         (lasers.load, "unit,hours,increase\na,0,0\na,1,1\nb,0,0\n", "unit b has 1 rows, others have 2"),
         (lasers.load, "unit,hours,increase\n1,1,1\n1,2,2\n", "expected an increase of 0 at 0 hours"),
@@ -257,7 +272,7 @@ def test_every_data_file_is_documented():
     folder = files("mjp.models") / "data"
     text = (folder / "README.md").read_text()
     names = [item.name for item in folder.iterdir() if item.name != "README.md"]
-    assert len(names) == 15
+    assert len(names) == 17
     assert not [name for name in names if f"`{name}`" not in text]
 
 
@@ -311,6 +326,21 @@ def test_likelihood_of_calm_and_wild_days():
     assert found == pytest.approx(expected, rel=1e-9)
     table = regimes.table(data, np.append(0.0, data.values.cumsum()))
     np.testing.assert_allclose(100 * np.diff(np.log(table["Adj Close"])), data.values, atol=1e-10)
+
+
+def test_likelihood_of_an_ion_channel():
+    """Against a forward recursion with the transition probabilities of two states, written out."""
+    data = ion_channel.load(looks=200)
+    rate, error = np.array([0.02, 0.05]), 0.01
+    law = rate[::-1] / rate.sum()
+    move = law + np.exp(-rate.sum() * ion_channel.GAP) * (np.eye(2) - law)
+    expected = 0.0
+    for value in data.values:
+        chance = np.where(np.array(ion_channel.STATES) == value, 1.0 - error, error)
+        expected += np.log(law @ chance)
+        law = (law * chance / (law @ chance)) @ move
+    found = log_likelihood(lambda *values: ion_channel.gating(*values, data), rate, error)
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_likelihood_of_lasers_is_that_of_their_increments():

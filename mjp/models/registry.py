@@ -11,6 +11,7 @@ from mjp.models import (
     earthquakes,
     heston,
     influenza,
+    ion_channel,
     lasers,
     lynx_hare,
     neuron,
@@ -310,6 +311,21 @@ _ENTRIES = (
         settings=_settings(),
         columns=influenza.COLUMNS,
         table=influenza.table,
+    ),
+    Model(
+        name="ion-channel",
+        title="An ion channel that opens and shuts",
+        model=ion_channel.opening,
+        load=ion_channel.load,
+        graph_site="channel",
+        description=(
+            "A simulated channel, looked at every 10 ms, 2000 times. Its state is a Markov jump process with "
+            "two rates, and a look may be wrong with an unknown probability."
+        ),
+        reference="simulated by SCSIM for HJCFIT; Colquhoun and Hawkes (1981), Proc. R. Soc. B 211:205-235",
+        settings=_settings(ion_channel.COORDS),
+        columns=ion_channel.COLUMNS,
+        table=ion_channel.table,
     ),
     Model(
         name="lasers",
