@@ -109,6 +109,14 @@ def test_sp500_data():
     np.testing.assert_allclose(100 * np.diff(np.log(table["Adj Close"])), data.values, atol=1e-10)
 
 
+def test_the_variance_of_returns_keeps_its_long_run_law():
+    data = sp500.Returns(np.arange(201).astype(str), None)
+    graph = heston.variance(0.8, 0.1, 2.0, data)
+    keys = jax.random.split(jax.random.key(0), 1000)
+    last = np.asarray(jax.jit(jax.vmap(lambda key: mjp.simulate(graph, key).values[-1, 0]))(keys))
+    assert stats.kstest(last, stats.gamma(2.0, scale=0.4).cdf).pvalue > 1e-3
+
+
 def test_lynx_and_hare_data():
     data = lynx_hare.load()
     assert data.times.tolist() == list(range(1900, 1921))
@@ -373,8 +381,6 @@ def test_guides_of_the_ready_models_are_good():
     data = sp500.load(last=100)
     found = mjp.evidence(sp500.volatility(0.97, -0.5, 0.25, data), jax.random.key(0), 500)
     assert float(found.ess) > 50
-    found = mjp.evidence(heston.variance(0.7, 0.05, 1.5, data), jax.random.key(0), 500)
-    assert float(found.ess) > 30
     still = sp500.Returns(data.days, np.append(0.0, data.values[1:]))
     assert np.isfinite(mjp.condition(sp500.volatility(0.97, -0.5, 0.25, still)).log_evidence)
     pelts = lynx_hare.populations((0.55, 0.026, 0.024, 0.77), jnp.full(2, 0.15), 0.1, lynx_hare.load())
