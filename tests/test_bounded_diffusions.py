@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 import mjp
+from mjp.processes.gaussian import Interval
 
 TIMES = np.array([0.0, 0.5, 1.2, 2.0])
 
@@ -127,6 +128,28 @@ def test_simulated_paths_stay_in_the_support():
     assert np.all(np.isfinite(paths))
     assert np.all(paths[..., 0] > 0)
     assert np.any(paths[..., 1] < 0)
+
+
+def test_steps_by_local_linearisation_stay_bounded_near_the_bound():
+    """The drift of log x grows without limit towards 0: the step is the known one of its linearisation."""
+    speed, level, noise = 0.05, 0.7, 0.2
+    process = mjp.Diffusion(
+        lambda t, x: speed * (level - x),
+        lambda t, x: noise * jnp.sqrt(x),
+        scheme="local linearisation",
+        support="positive",
+    )
+    y = jnp.array([-100.0, -40.0, -3.0, np.log(level), 5.0])
+    at = Interval(jnp.zeros(()), jnp.asarray(1.0), {})
+    mean, factor = jax.vmap(lambda v: process.step(v[None], at))(y)
+    force = speed * level - noise**2 / 2
+    slope = -force * np.exp(-y)
+    change = (force * np.exp(-y) - speed) * np.expm1(slope) / slope
+    variance = noise**2 * np.exp(-y) * np.expm1(2 * slope) / (2 * slope)
+    np.testing.assert_allclose(mean[:, 0], y + change, rtol=1e-6)
+    np.testing.assert_allclose(factor[:, 0, 0] ** 2, variance, rtol=1e-6)
+    derivative = jax.vmap(jax.grad(lambda v: process.step(v[None], at)[0][0]))(y)
+    assert np.all(np.isfinite(derivative))
 
 
 @pytest.mark.slow

@@ -95,7 +95,10 @@ def test_single_precision(plain_model, tmp_path):
     assert "float32" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("sp500", "lynx_hare", "influenza")]
+MORE = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("sp500", "heston", "ion-channel", "lasers", "lynx_hare", "influenza")
+]
 
 
 @pytest.mark.parametrize("name", ["cav", "earthquakes", "anole-sizes", "regimes", *MORE])

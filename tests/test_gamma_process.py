@@ -205,6 +205,41 @@ def test_exact_data_need_no_innovations():
     assert np.isclose(value, data + prior)
 
 
+@pytest.mark.filterwarnings("ignore:.*draws diverged")
+def test_a_fit_with_times_to_predict():
+    """Exact readings, and a time to come: nothing but parameters is sampled."""
+    y = np.cumsum(stats.gamma.rvs(1.2, scale=0.8, size=(4, 5), random_state=1), axis=1)
+    seen = y.copy()
+    seen[:, 4] = NAN
+    fit = mjp.fit(units, seen, draws=20, warmup=20, chains=1, progress=False)
+    assert set(fit.samples) == {"shape", "rate"}
+    paths = fit.paths("wear", np.arange(6.0)).values[..., 0]
+    assert paths.shape == (1, 20, 4, 6)
+    assert np.all(np.diff(paths, axis=-1) > 0)
+    read = ~np.isnan(seen)
+    np.testing.assert_allclose(paths[0, 0, :, 1:][read], seen[read], rtol=1e-6)
+    # what is to come has the law of the process
+    ahead = (paths[0, ..., 5] - paths[0, ..., 4]) * fit.samples["rate"][0][:, None]
+    shares = stats.gamma.cdf(ahead, fit.samples["shape"][0][:, None]).ravel()
+    assert stats.kstest(shares, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.slow
+def test_a_fit_with_noise_and_its_report(tmp_path):
+    def worn(y):
+        mean = numpyro.sample("mean", dist.LogNormal(0.0, 0.5))
+        chain = mjp.chain(mjp.GammaProcess(3.0, 3.0 / mean), np.arange(4.0), initial=0.0, steps=2)
+        mjp.sample("wear", chain.observe_each(lambda x: dist.Normal(x[0], 0.1), y))
+
+    fit = mjp.fit(worn, np.array([NAN, 0.9, 2.1, 3.2]), draws=200, warmup=200, chains=2, progress=False)
+    paths = fit.paths("wear", np.linspace(0.0, 3.0, 7)).values[..., 0]
+    assert np.all(np.diff(paths, axis=-1) > 0)
+    assert abs(paths[..., -1].mean() - 3.2) < 0.1
+    assert abs(fit.samples["mean"].mean() - 1.07) < 0.2
+    assert fit.summary().shape[0] == 1
+    assert fit.report(tmp_path / "report.html").stat().st_size > 50_000
+
+
 BAD = {
     "shape zero": (lambda: mjp.GammaProcess(0.0, 1.0), ValueError, "shape must be positive, got 0"),
     "rate nan": (lambda: mjp.GammaProcess(1.0, NAN), ValueError, "rate must be finite, got nan"),

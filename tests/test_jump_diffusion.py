@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 from scipy import stats
@@ -74,6 +75,22 @@ def test_derivatives():
     e = h * jnp.eye(3)
     numeric = [(value(3.0, z + d) - value(3.0, z - d)) / (2 * h) for d in e]
     assert np.allclose(slope[1], numeric, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_a_fit_and_its_report(tmp_path):
+    def leaping(y):
+        rate = numpyro.sample("rate", dist.LogNormal(0.0, 0.5))
+        process = mjp.JumpDiffusion(lambda t, x: -0.5 * x, 0.3, rate, 0.0, 1.0)
+        chain = mjp.chain(process, np.arange(8.0), initial=0.0, steps=2)
+        mjp.sample("x", chain.observe_each(lambda x: dist.Normal(x[0], 0.1), y))
+
+    y = np.array([np.nan, 0.1, 1.2, 0.9, 0.4, -0.9, -0.4, -0.1])
+    fit = mjp.fit(leaping, y, draws=200, warmup=200, chains=2, progress=False)
+    nodes = fit.paths("x", np.arange(8.0)).values[..., 0]
+    assert np.max(np.abs(nodes[..., 1:].mean((0, 1)) - y[1:])) < 0.15
+    assert fit.summary().shape[0] == 1
+    assert fit.report(tmp_path / "report.html").stat().st_size > 50_000
 
 
 BAD = {

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpyro.handlers import seed, trace
 from numpyro.infer.util import log_density
+from scipy import stats
 
 import mjp
 from mjp.models import (
@@ -25,7 +26,10 @@ from mjp.models import (
     cav,
     earthquakes,
     get,
+    heston,
     influenza,
+    ion_channel,
+    lasers,
     lynx_hare,
     lynx_hare_counts,
     maximise,
@@ -103,6 +107,14 @@ def test_sp500_data():
     assert whole.values.mean() == pytest.approx(0.0, abs=1e-12)
     table = sp500.table(data, data.values)
     np.testing.assert_allclose(100 * np.diff(np.log(table["Adj Close"])), data.values, atol=1e-10)
+
+
+def test_the_variance_of_returns_keeps_its_long_run_law():
+    data = sp500.Returns(np.arange(201).astype(str), None)
+    graph = heston.variance(0.8, 0.1, 2.0, data)
+    keys = jax.random.split(jax.random.key(0), 1000)
+    last = np.asarray(jax.jit(jax.vmap(lambda key: mjp.simulate(graph, key).values[-1, 0]))(keys))
+    assert stats.kstest(last, stats.gamma(2.0, scale=0.4).cdf).pvalue > 1e-3
 
 
 def test_lynx_and_hare_data():
@@ -185,6 +197,42 @@ def test_the_neurons_data_are_what_it_generates():
     np.testing.assert_allclose(data.values, again.values, atol=1e-6)
 
 
+def test_lasers_data():
+    data = lasers.load()
+    assert data.units == tuple(range(1, 16))
+    assert data.hours.tolist() == list(range(0, 4001, 250))
+    assert (data.increase[0, -1], data.increase[9, -1]) == (10.94, 12.21)
+    assert np.flatnonzero(data.increase[:, -1] > lasers.FAILURE).tolist() == [0, 5, 9]
+    later = data.until(5000)
+    assert later.hours[-1] == 5000
+    assert np.isnan(later.increase[:, 17:]).all()
+    assert lasers.Degradation(data.units, data.hours, None).until(5000).increase is None
+    with pytest.raises(ValueError, match="hours must be later than the last reading at 4000, got 4000"):
+        data.until(4000)
+
+
+def test_a_table_of_lasers_comes_back(tmp_path):
+    data = lasers.load()
+    columns = lasers.table(data, data.increase)
+    path = tmp_path / "lasers.csv"
+    rows = zip(*columns.values(), strict=True)
+    path.write_text("\n".join(",".join(map(str, row)) for row in [tuple(columns), *rows]))
+    np.testing.assert_array_equal(lasers.load(path).increase, data.increase)
+
+
+def test_ion_channel_data(tmp_path):
+    data, (lengths, is_open) = ion_channel.load(), ion_channel.durations()
+    assert (len(data.times), len(lengths)) == (2000, 2000)
+    assert data.values[:6].tolist() == ["shut", "shut", "shut", "open", "open", "shut"]
+    assert lengths[is_open].mean() == pytest.approx(20.107, abs=1e-3)
+    states = (data.values == "open").astype(int)
+    columns = ion_channel.table(data, states)
+    path = tmp_path / "channel.csv"
+    rows = zip(*columns.values(), strict=True)
+    path.write_text("\n".join(",".join(map(str, row)) for row in [tuple(columns), *rows]))
+    assert ion_channel.load(path).values.tolist() == data.values.tolist()
+
+
 def test_a_users_own_table(tmp_path):
     path = tmp_path / "visits.csv"
     path.write_text("PTNUM,years,state\na,0,1\na,1.5,mild\nb,0,well\nb,2,\n")
@@ -209,6 +257,11 @@ def test_a_users_own_table(tmp_path):
         (sp500.load, "Date,Adj Close\na,3\nb,0\n", "row 1 has the value 0; expected positive"),
         (lynx_hare.load, "year,hare_thousands,lynx_thousands\n1,0,1\n", "expected positive numbers of pelts"),
         (neuron.load, "time,v\n0,1\n", "has no column 'potential'"),
+        (ion_channel.load, "interval_ms,amplitude\n3,0\n0,5\n", "row 1 has the duration 0; expected"),
+        (lasers.load, "unit,hours,increase\n1,0,0\n1,0,1\n", "unit 1 has 2 rows at 0 hours"),
+        (lasers.load, "unit,hours,increase\na,0,0\na,1,1\nb,0,0\n", "unit b has 1 rows, others have 2"),
+        (lasers.load, "unit,hours,increase\n1,1,1\n1,2,2\n", "expected an increase of 0 at 0 hours"),
+        (lasers.load, "unit,hours,increase\na,0,0\na,5,1\na,9,1\n", "unit a does not increase at 9 hours"),
         (anoles.load, "species,ecomorph\nahli,XX\n", r"'XX'; expected one of CG \(crown-giant\)"),
     ],
 )
@@ -227,7 +280,7 @@ def test_every_data_file_is_documented():
     folder = files("mjp.models") / "data"
     text = (folder / "README.md").read_text()
     names = [item.name for item in folder.iterdir() if item.name != "README.md"]
-    assert len(names) == 14
+    assert len(names) == 17
     assert not [name for name in names if f"`{name}`" not in text]
 
 
@@ -281,6 +334,30 @@ def test_likelihood_of_calm_and_wild_days():
     assert found == pytest.approx(expected, rel=1e-9)
     table = regimes.table(data, np.append(0.0, data.values.cumsum()))
     np.testing.assert_allclose(100 * np.diff(np.log(table["Adj Close"])), data.values, atol=1e-10)
+
+
+def test_likelihood_of_an_ion_channel():
+    """Against a forward recursion with the transition probabilities of two states, written out."""
+    data = ion_channel.load(looks=200)
+    rate, error = np.array([0.02, 0.05]), 0.01
+    law = rate[::-1] / rate.sum()
+    move = law + np.exp(-rate.sum() * ion_channel.GAP) * (np.eye(2) - law)
+    expected = 0.0
+    for value in data.values:
+        chance = np.where(np.array(ion_channel.STATES) == value, 1.0 - error, error)
+        expected += np.log(law @ chance)
+        law = (law * chance / (law @ chance)) @ move
+    found = log_likelihood(lambda *values: ion_channel.gating(*values, data), rate, error)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_likelihood_of_lasers_is_that_of_their_increments():
+    data = lasers.load()
+    wear = np.linspace(1.5, 3.0, 15)
+    guided = mjp.condition(lasers.ageing(wear, 30.0, data))
+    terms = stats.gamma.logpdf(np.diff(data.increase, axis=1), 30.0 / 4, scale=wear[:, None] / 30.0)
+    assert guided.exact
+    np.testing.assert_allclose(guided.log_evidence, terms.sum(axis=1), rtol=1e-9, atol=1e-9)
 
 
 def test_anole_likelihood_is_phytools():
@@ -413,6 +490,8 @@ def test_a_model_has_a_finite_density(name, parameters):
     assert np.isfinite(jax.jit(lambda x: log_density(entry.model, (data,), {}, x)[0])(drawn))
     coords, dims = entry.settings["coords"], entry.settings["dims"]
     for key, site in sites.items():
+        if site["type"] == "plate":
+            continue
         axes = dims.get(key, site.get("infer", {}).get("event_dims", []))
         assert values[key].shape == tuple(len(coords[axis]) for axis in axes)
 

@@ -19,7 +19,7 @@ from mjp.inference.anchors import Anchors, at_observations
 from mjp.inference.condition import Guided
 from mjp.inference.evidence_checks import check_finite_evidence
 from mjp.inference.gamma_bridge import gamma_bridge
-from mjp.inference.gamma_graph import GammaGraph, GammaKind, evaluate
+from mjp.inference.gamma_graph import GammaGraph, GammaKind, Layout, evaluate
 from mjp.inference.gamma_sweeps import backward, forward
 from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
 from mjp.inference.observing import observations_of
@@ -115,8 +115,11 @@ def condition_gamma(graph: Graph, *, auxiliary: Any = None, iterations: int | No
         raise ValueError(f"auxiliary must be anchors of an earlier condition, or None, got {auxiliary!r}")
     model = evaluate(graph, observed=True)
     sites = sites_of(graph, 1, PinnedEdges([], [], graph.n_nodes, []))
-    evidence, rows, anchors = _prepare(model, sites, auxiliary, 5 if iterations is None else iterations)
-    evidence = evidence.reshape(graph.batch_shape)
+    exact = _is_exact(model, sites)
+    rounds = 0 if exact else 5 if iterations is None else iterations  # no anchor matters to an exact guide
+    evidence, rows, anchors = _prepare(model, sites, auxiliary, rounds)
+    # the same number as at the roots, without a sweep: gradients need nothing else
+    evidence = (_known_increments(model) if exact else evidence).reshape(graph.batch_shape)
     check_finite_evidence(
         evidence, lambda: "the data are impossible under the model, or its parameters are too extreme"
     )
@@ -127,7 +130,7 @@ def condition_gamma(graph: Graph, *, auxiliary: Any = None, iterations: int | No
         rows=rows,
         anchors=anchors,
         names=Names(graph, ()),
-        exact=_is_exact(model, sites),
+        exact=exact,
     )
 
 
@@ -151,7 +154,7 @@ def _prepare(
         graph_like: Any = _Suggesting(model)
         first = at_observations(graph_like, sites) if sites else _roots(model)
         anchors = _within(model, bound, first.nodes[:, 0])
-        if layout.guided and layout.free:
+        if layout.free and iterations:
             still = jnp.zeros((layout.n_nodes, 2 if layout.bounded else 1), anchors.nodes.dtype)
 
             def refine(anchors: Anchors, _: None) -> tuple[Anchors, None]:
@@ -165,6 +168,18 @@ def _prepare(
     terms = at_roots.log_value(model.values[layout.root_nodes])
     component = layout.component[layout.root_nodes]
     return segment_sum(terms, Segments(component, layout.n_components)), rows, anchors
+
+
+@eqx.filter_jit
+def _known_increments(model: GammaGraph) -> Array:
+    """Log-density of the increments between known values, where those in between have the same rate."""
+    layout = model.layout
+    shapes = sums_from_roots(layout, jnp.where(layout.parent < 0, 0.0, model.shape[:-1]))
+    above, known = layout.known_above, layout.known[:-1] & (layout.parent >= 0)
+    shape = jnp.where(known, shapes - shapes[above], 1.0)
+    found = log_gamma_density(model.values[:-1] - model.values[above], shape, model.rate[:-1])
+    terms = jnp.where(known, found, 0.0)
+    return segment_sum(terms, Segments(layout.component, layout.n_components))
 
 
 class _Suggesting:
@@ -226,7 +241,8 @@ def _simulated(model: GammaGraph, key: Array) -> tuple[Array, list[Array]]:
     increments = jnp.zeros(layout.n_nodes, model.values.dtype)
     for kind, parts in zip(model.kinds, steps, strict=True):
         increments = increments.at[kind.ends.children].set(jnp.sum(parts, axis=1))
-    nodes = sums_from_roots(model, increments)
+    start = jnp.where(model.layout.parent < 0, model.values[:-1], 0.0)
+    nodes = sums_from_roots(model.layout, start + increments)
     before = []
     for kind, parts in zip(model.kinds, steps, strict=True):
         gone = jnp.cumsum(parts, axis=1) - parts
@@ -234,13 +250,14 @@ def _simulated(model: GammaGraph, key: Array) -> tuple[Array, list[Array]]:
     return nodes, before
 
 
-def sums_from_roots(model: GammaGraph, increments: Array) -> Array:
-    """Values of the roots plus all increments on the way to each node, by pointer doubling, (n,)."""
-    parent = model.layout.parent
-    total, head = increments, np.where(parent < 0, np.arange(len(parent)), parent)
+def sums_from_roots(layout: Layout, values: Array) -> Array:
+    """Sums of values (n,) over each node and all nodes above it, by pointer doubling, (n,)."""
+    parent = layout.parent
+    at_root = parent < 0
+    total, head = jnp.where(at_root, 0.0, values), np.where(at_root, np.arange(len(parent)), parent)
     while not np.array_equal(head[head], head):
         total, head = total + total[head], head[head]
-    return total + model.values[head]
+    return total + values[head]
 
 
 def _draw_steps(kind: GammaKind, key: Array) -> Array:

@@ -13,7 +13,7 @@ from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Edges, Graph
 from mjp.inference.merging import merged
-from mjp.inference.pinning import exact_values
+from mjp.inference.pinning import exact_values, is_exact_observation
 from mjp.inference.schedule import Levels, component_of_nodes, schedule_levels, topological_depth
 from mjp.processes.gamma_process import GammaProcess
 from mjp.vector_trajectory import Ends
@@ -52,7 +52,7 @@ class Layout(ByContent):
     known: np.ndarray  # (n + 1,) whether the value of a node is known; roots are
     known_above: np.ndarray  # (n,) the nearest known node above each node, a root for itself
     tails: np.ndarray  # (n,) number of children below which a value is known
-    guided: bool  # whether anything is observed
+    noisy: bool  # whether anything is observed with an error
     same_rate: bool  # whether all edges carry one process with a constant rate
     dim: int = 1
 
@@ -139,7 +139,7 @@ def evaluate(graph: Graph, *, observed: bool) -> GammaGraph:
         known=known,
         known_above=_known_above(parent, known[:-1]),
         tails=_tails(parent, known[:-1]),
-        guided=observed and bool(graph.observations),
+        noisy=observed and any(not is_exact_observation(o.likelihood) for o in graph.observations),
         same_rate=len(kinds) == 1 and graph.edges[0].process.constant_rate,  # type: ignore[attr-defined]
     )
     model = GammaGraph(kinds, shape, rate, values, layout)

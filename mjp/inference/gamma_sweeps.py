@@ -122,9 +122,11 @@ def _increments(
 ) -> tuple[Array, Array]:
     """Guided increments of a block of rows, by what is known below them."""
     layout = model.layout
-    if not layout.guided:
-        return unguided_increment(shape, rate, noise[:, 0])
-    drawn, ratio = jax.vmap(free_increment)(before, shape, rate, ahead, noise[:, 0])
+    # above known values only, the potential is a tail; elsewhere it is a Gaussian, or nothing
+    if layout.noisy:
+        drawn, ratio = jax.vmap(free_increment)(before, shape, rate, ahead, noise[:, 0])
+    else:
+        drawn, ratio = unguided_increment(shape, rate, noise[:, 0])
     if not layout.bounded:
         return drawn, ratio
     inside, inside_ratio = jax.vmap(bounded_increment)(before, shape, rate, ahead, noise[:, 0], noise[:, 1])

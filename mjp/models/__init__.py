@@ -4,7 +4,10 @@ from mjp.models import anole_sizes as anole_sizes
 from mjp.models import anoles as anoles
 from mjp.models import cav as cav
 from mjp.models import earthquakes as earthquakes
+from mjp.models import heston as heston
 from mjp.models import influenza as influenza
+from mjp.models import ion_channel as ion_channel
+from mjp.models import lasers as lasers
 from mjp.models import lynx_hare as lynx_hare
 from mjp.models import lynx_hare_counts as lynx_hare_counts
 from mjp.models import neuron as neuron

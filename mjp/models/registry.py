@@ -9,7 +9,10 @@ from mjp.models import (
     anoles,
     cav,
     earthquakes,
+    heston,
     influenza,
+    ion_channel,
+    lasers,
     lynx_hare,
     neuron,
     nile,
@@ -195,6 +198,21 @@ _ENTRIES = (
         table=sp500.table,
     ),
     Model(
+        name="heston",
+        title="Volatility of the S&P 500 index, a square-root diffusion",
+        model=heston.square_root_volatility,
+        load=heston.load,
+        graph_site="variance",
+        description=(
+            "The same returns, whose variance is a Cox-Ingersoll-Ross process in continuous time, positive "
+            "and never seen; one step per day."
+        ),
+        reference="Heston (1993), Rev. Financ. Stud. 6(2):327-343; data of the package arch",
+        settings=_settings(heston.COORDS),
+        columns=(sp500.DAY, sp500.CLOSE),
+        table=sp500.table,
+    ),
+    Model(
         name="regimes",
         title="Calm and wild days of the S&P 500 index",
         model=regimes.switching_returns,
@@ -293,6 +311,36 @@ _ENTRIES = (
         settings=_settings(),
         columns=influenza.COLUMNS,
         table=influenza.table,
+    ),
+    Model(
+        name="ion-channel",
+        title="An ion channel that opens and shuts",
+        model=ion_channel.opening,
+        load=ion_channel.load,
+        graph_site="channel",
+        description=(
+            "A simulated channel, looked at every 10 ms, 2000 times. Its state is a Markov jump process with "
+            "two rates, and a look may be wrong with an unknown probability."
+        ),
+        reference="simulated by SCSIM for HJCFIT; Colquhoun and Hawkes (1981), Proc. R. Soc. B 211:205-235",
+        settings=_settings(ion_channel.COORDS),
+        columns=ion_channel.COLUMNS,
+        table=ion_channel.table,
+    ),
+    Model(
+        name="lasers",
+        title="Lasers that wear out",
+        model=lasers.degradation,
+        load=lasers.load,
+        graph_site="increase",
+        description=(
+            "The increase of the operating current of 15 lasers, read every 250 hours for 4000 hours. Each "
+            "is a Gamma process, which only increases, with a speed of its own; the likelihood is exact."
+        ),
+        reference="Meeker and Escobar (1998), Statistical Methods for Reliability Data, table C.17",
+        settings=_settings(lasers.COORDS, {"deviation": ["unit"], "wear": ["unit"]}),
+        columns=lasers.COLUMNS,
+        table=lasers.table,
     ),
 )
 

@@ -43,7 +43,8 @@ class Diffusion(GaussianProcess):
         support: "real", "positive", or a pair of bounds, for all coordinates, or a list with one per
             coordinate. Steps are then taken by the logarithm or the logit of the bounded coordinates, by
             Itô's formula, so that paths never leave the support; drift, dispersion, first states and
-            observations are those of the state itself.
+            observations are those of the state itself. Near a bound the drift of the logarithm may be so
+            steep that Euler's steps run away; those by local linearisation do not.
 
     Raises:
         ValueError: an unknown convention, scheme or support, functions that return the wrong shape.

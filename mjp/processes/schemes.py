@@ -36,8 +36,20 @@ def local_linearisation(process: Coefficients, x: Array, at: Interval) -> tuple[
     drift = lambda x: process.drift(at.time, x, at.covariates)
     slope = jax.jacfwd(drift)(x)
     sigma = process.dispersion(at.time, x, at.covariates)
+    if x.shape == (1,):
+        # in closed form, which holds for slopes of any size: near a bound they grow without limit
+        along = slope[0] * at.duration
+        factor = sigma * jnp.sqrt(at.duration * _mean_growth(2 * along))
+        return x + drift(x) * at.duration * _mean_growth(along), factor
     _, offset, covariance = linear_transition(slope, drift(x), sigma @ sigma.T, at.duration, doublings=3)
     return x + offset, semidefinite_cholesky(covariance)
+
+
+def _mean_growth(z: Array) -> Array:
+    """(exp(z) - 1) / z, the mean of exp(z u) over u in (0, 1), smooth at 0."""
+    small = jnp.abs(z) < 1e-4
+    safe = jnp.where(small, 1.0, z)
+    return jnp.where(small, 1.0 + z / 2.0 + z**2 / 6.0, jnp.expm1(safe) / safe)
 
 
 SCHEMES: dict[str, Callable[[Any, Array, Interval], tuple[Array, Array]]] = {
