@@ -7,6 +7,7 @@ library call per matrix, take twenty times as long. Loops over the axes of small
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 _UNROLLED = 6  # rows up to which loops over rows are written out
@@ -100,6 +101,16 @@ def semidefinite_cholesky(matrix: Array) -> Array:
 
     _, found = lax.scan(step, matrix, jnp.arange(n))
     return transpose(found)
+
+
+def decreasing(sizes: Array) -> Array:
+    """Permutation matrices (n, n, ...) that put rows in the order of decreasing sizes (n, ...)."""
+    sizes = lax.stop_gradient(sizes)
+    n, k = len(sizes), np.arange(len(sizes))
+    earlier = (k[:, None] > k).reshape(n, n, *[1] * (sizes.ndim - 1))  # of two that are equal
+    before = (sizes[:, None] < sizes) | ((sizes[:, None] == sizes) & earlier)
+    rank = jnp.sum(before, axis=1)
+    return (rank == k.reshape(n, 1, *[1] * (sizes.ndim - 1))).astype(sizes.dtype)
 
 
 def reflect(matrix: Array, n: int, tolerance: Array | None = None, *, frozen: bool = False) -> Array:

@@ -145,7 +145,4 @@ def _rows(site: GaussianSite, anchors: Array) -> tuple[Array, ...]:
     else:
         matrix, target, constant = site.whitened(anchors)
         noise = jnp.ones_like(target)
-    matrix, target, constant, noise = (
-        jnp.moveaxis(leaf, -1, 0) for leaf in (matrix, target, constant, noise)
-    )
-    return matrix, target, constant, noise
+    return tuple(jnp.moveaxis(leaf, -1, 0) for leaf in (matrix, target, constant, noise))

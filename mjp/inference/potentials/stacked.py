@@ -9,13 +9,22 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mjp._small_matrices import dot, identity, product, reflect, solve_lower, times, transpose
+from mjp._small_matrices import (
+    decreasing,
+    dot,
+    identity,
+    product,
+    reflect,
+    solve_lower,
+    times,
+    transpose,
+)
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.potentials.rows import Tilt, as_column, below, beside, canonical_of
 
 
 class StackedRows(eqx.Module):
-    r"""Potentials $g(x) = N(v; M x, L L')$ up to powers of $2\pi$; rows with M = 0, L = I, v = 0 tell nothing.
+    r"""Potentials $g(x) = N(v; M x, L L')$ up to powers of $2\pi$; with M = 0, L = I, v = 0 a row tells nothing.
 
     Exact observations have zeros in L. A step $x' = m + G z$ makes rows of $v = M m + (M G, L) (z, e)$,
     whose noise is triangularised, $(M G, L) = (\Lambda, 0) Q'$: then $\Lambda$ is the new L,
@@ -96,19 +105,21 @@ class StackedRows(eqx.Module):
         reach = product(self.matrix, factor)
         batch = reach.shape[2:]
         spread = lambda leaf: jnp.broadcast_to(leaf, (*leaf.shape[:2], *batch))
-        inner = jnp.zeros((n, rank, *batch), reach.dtype)
-        noise = beside(
-            below(transpose(reach), spread(transpose(self.factor))),
-            below(spread(identity(rank, reach)), inner),
-        )
+        seen = spread(beside(self.matrix, as_column(self.value)))
+        noise = beside(reach, spread(self.factor))
         size = _size(product(jnp.abs(self.matrix), jnp.abs(factor))) + _size(self.factor)
-        noise = self._triangular(noise, n, size)
-        pulled = StackedRows(self.matrix, transpose(noise[:n, :n]), self.value, self.singular)
+        if self.singular:
+            # what a row without noise says follows from the others then, and not they from it
+            order = decreasing(_size(noise) / (_size(self.matrix) + jnp.finfo(size.dtype).tiny))
+            seen, noise, size = product(order, seen), product(order, noise), times(order, size)
+        innovations = jnp.zeros((rank + n, rank, *batch), reach.dtype)
+        innovations = innovations.at[:rank].set(spread(identity(rank, reach)))
+        noise = self._triangular(beside(transpose(noise), innovations), n, size)
+        pulled = StackedRows(seen[:, :-1], transpose(noise[:n, :n]), seen[:, -1], self.singular)
         free = noise[n:, n:]
         if self.singular:  # rows without noise leave more directions free than there are innovations
             free = reflect(free, rank)[:rank]
-        towards = product(factor, transpose(noise[:n, n:]))
-        steering = product(towards, _solve(pulled.factor, beside(self.matrix, as_column(self.value))))
+        steering = product(product(factor, transpose(noise[:n, n:])), _solve(pulled.factor, seen))
         zero = jnp.zeros(batch, reach.dtype)
         return Tilt(steering[:, :-1], steering[:, -1], product(factor, transpose(free)), zero), pulled
 
@@ -121,7 +132,7 @@ class StackedRows(eqx.Module):
         return _solve(self.factor, as_column(error))[:, 0]
 
     def _triangular(self, noise: Array, n: int, size: Array) -> Array:
-        """Noise with its first n columns triangular; those that are rounding errors of their size are zero."""
+        """Noise with its first n columns triangular; rounding errors of their sizes are zero."""
         if not self.singular:
             return reflect(noise, n)
         eps = jnp.finfo(noise.dtype).eps
