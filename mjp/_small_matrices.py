@@ -119,8 +119,9 @@ def reflect(matrix: Array, n: int, tolerance: Array | None = None, *, frozen: bo
     Householder reflections, column by column.
 
     Args:
-        tolerance: (n, ...), size at which what is left of a column from the diagonal on counts as zero. Such a
-            column leaves a row of zeros at the diagonal, its content moves down: the result has n rows more.
+        tolerance: (n, ...), size at which what is left of a column from the diagonal on counts as zero. Such
+            a column leaves a row of zeros at the diagonal, and its content moves down: the result has n rows
+            more.
         frozen: take Q for a constant in derivatives. Those of (Q'A)'(Q'A) = A'A are right all the same, for
             columns of any rank, if entries below the diagonal, which are zero, are not left out.
     """

@@ -368,11 +368,12 @@ def _check_form(graph: Graph, form: str) -> None:
     mixtures = [edges.process for edges in graph.edges if edges.process.mixture]  # type: ignore[attr-defined]
     if form != CANONICAL and mixtures:
         raise ValueError(
-            f"form: steps of {type(mixtures[0]).__name__} are mixtures, which take {CANONICAL!r}, got {form!r}"
+            f"form: steps of {type(mixtures[0]).__name__} are mixtures, which take {CANONICAL!r}, "
+            f"got {form!r}"
         )
 
 
-def _check_options(auxiliary: Any, iterations: int | None, damping: float, form: str) -> None:
+def _check_options(auxiliary: Any, iterations: int | None, damping: float, form: Any) -> None:
     if form not in FORMS:
         raise ValueError(f"form must be one of {list(FORMS)}, got {form!r}")
     check_count("iterations", iterations)

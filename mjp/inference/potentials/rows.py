@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp._small_matrices import dot, product, times, transpose
+from mjp._small_matrices import decreasing, dot, product, times, transpose
 from mjp.inference.potentials.canonical import Canonical, Gain
 
 
@@ -154,3 +154,8 @@ def below(*blocks: Array) -> Array:
 def beside(*blocks: Array) -> Array:
     """Matrices (m, n, ...) one beside the other."""
     return jnp.concatenate(blocks, axis=1)
+
+
+def large_first(rows: Array, n: int) -> Array:
+    """Rows by decreasing size of their first n entries: errors of reflections are then small beside each."""
+    return product(decreasing(jnp.max(jnp.abs(rows[:, :n]), axis=1)), rows)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp._small_matrices import (
-    decreasing,
     dot,
     identity,
     log_determinant,
@@ -19,7 +18,7 @@ from mjp._small_matrices import (
     transpose,
 )
 from mjp.inference.potentials.canonical import Canonical
-from mjp.inference.potentials.rows import Tilt, as_column, below, beside, canonical_of
+from mjp.inference.potentials.rows import Tilt, as_column, below, beside, canonical_of, large_first
 
 
 class SquareRootRows(eqx.Module):
@@ -71,7 +70,7 @@ class SquareRootRows(eqx.Module):
         """
         dim = self.matrix.shape[1]
         both = beside(below(self.matrix, other.matrix), as_column(below(self.target, other.target)))
-        both = reflect(_large_first(both, dim), dim, frozen=True)
+        both = reflect(large_first(both, dim), dim, frozen=True)
         matrix, target = both[:, :-1], both[:, -1]
         left = canonical_of(matrix[dim:], target[dim:])
         return SquareRootRows(matrix[:dim], target[:dim]), left
@@ -85,7 +84,7 @@ class SquareRootRows(eqx.Module):
         rows = beside(reach, spread(self.matrix), spread(own))
         noise = jnp.zeros((rank, rows.shape[1], *batch), rows.dtype)
         noise = noise.at[:, :rank].set(spread(identity(rank, rows)))
-        rows = reflect(below(_large_first(rows, rank), noise), rank)
+        rows = reflect(below(large_first(rows, rank), noise), rank)
         lower = transpose(rows[:rank, :rank])
         loading = transpose(solve_lower(lower, transpose(factor)))
         steering = product(loading, rows[:rank, rank:])
@@ -98,8 +97,3 @@ class SquareRootRows(eqx.Module):
 
     def _error(self, x: Array) -> Array:
         return self.target - times(self.matrix, x)
-
-
-def _large_first(rows: Array, n: int) -> Array:
-    """Rows by decreasing size of their first n entries: errors of reflections are then small beside each."""
-    return product(decreasing(jnp.max(jnp.abs(rows[:, :n]), axis=1)), rows)

@@ -20,11 +20,11 @@ from mjp._small_matrices import (
     transpose,
 )
 from mjp.inference.potentials.canonical import Canonical
-from mjp.inference.potentials.rows import Tilt, as_column, below, beside, canonical_of
+from mjp.inference.potentials.rows import Tilt, as_column, below, beside, canonical_of, large_first
 
 
 class StackedRows(eqx.Module):
-    r"""Potentials $g(x) = N(v; M x, L L')$ up to powers of $2\pi$; with M = 0, L = I, v = 0 a row tells nothing.
+    r"""Potentials $g(x) = N(v; M x, L L')$ up to powers of $2\pi$; rows of noise alone tell nothing.
 
     Exact observations have zeros in L. A step $x' = m + G z$ makes rows of $v = M m + (M G, L) (z, e)$,
     whose noise is triangularised, $(M G, L) = (\Lambda, 0) Q'$: then $\Lambda$ is the new L,
@@ -80,11 +80,11 @@ class StackedRows(eqx.Module):
         batch, total = value.shape[1:], len(value)
         factor = jnp.zeros((total, total, *batch), value.dtype)
         factor = factor.at[:n, :n].set(self.factor).at[n:, n:].set(other.factor)
-        # in units of their noise, precise rows lead, and keep the digits of their noise
+        # in units of their noise, precise rows are large, and keep the digits of their noise
         scale = lax.stop_gradient(_size(factor) + jnp.finfo(value.dtype).eps ** 0.5 * _size(matrix))
         scale = jnp.where(scale > 0, scale, 1.0)
         rows = beside(matrix, factor, as_column(value)) / scale[:, None]
-        rows = reflect(rows, dim, frozen=True)
+        rows = reflect(large_first(rows, dim), dim, frozen=True)
         rank = total - dim
         # one column per row, the rows that do not depend on x first
         last_first = lambda array, axis: jnp.roll(array, rank, axis)
