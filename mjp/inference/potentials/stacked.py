@@ -49,7 +49,8 @@ class StackedRows(eqx.Module):
 
     def units(self, shape: tuple[int, ...]) -> "StackedRows":
         """As many rows that are noise alone."""
-        return self._noise(shape, *self.matrix.shape[:2], self.matrix.dtype, self.singular)
+        n, dim = self.matrix.shape[:2]
+        return self._noise(shape, n, dim, self.matrix.dtype, self.singular)
 
     @classmethod
     def _noise(
