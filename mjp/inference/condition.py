@@ -88,9 +88,9 @@ def condition(graph: Graph, **options: Any) -> Guided:
               not reach, and of roots; elsewhere exact observations are what they are in the other forms. Some
               40 times the work, and more for gradients.
 
-            All give the same numbers up to rounding. The last two are
-            not for steps that are mixtures (`mjp.JumpDiffusion`). For Gamma processes, `iterations` (of the states at which likelihoods are expanded) and, as
-            `auxiliary`, the `anchors` of an earlier result. For switching diffusions, `auxiliary`: "guided
+            All give the same numbers up to rounding. The last two are not for steps that are mixtures
+            (`mjp.JumpDiffusion`). For Gamma processes, `iterations` (of the states at which likelihoods are
+            expanded) and, as `auxiliary`, the `anchors` of an earlier result. For switching diffusions, `auxiliary`: "guided
             mean" (default, `iterations` times), "observations" or the `anchors` of an earlier result. For
             reaction networks,
 
