@@ -90,9 +90,9 @@ def condition(graph: Graph, **options: Any) -> Guided:
 
             All give the same numbers up to rounding. The last two are not for steps that are mixtures
             (`mjp.JumpDiffusion`). For Gamma processes, `iterations` (of the states at which likelihoods are
-            expanded) and, as `auxiliary`, the `anchors` of an earlier result. For switching diffusions, `auxiliary`: "guided
-            mean" (default, `iterations` times), "observations" or the `anchors` of an earlier result. For
-            reaction networks,
+            expanded) and, as `auxiliary`, the `anchors` of an earlier result. For switching diffusions,
+            `auxiliary`: "guided mean" (default, `iterations` times), "observations" or the `anchors` of an
+            earlier result. For reaction networks,
 
             - `auxiliary`: "linear noise" (the chemical Langevin equation, linearised `iterations` times along
               its guided mean; default for noisy observations), "conditioned hazard" (one Gaussian step to
