@@ -7,6 +7,7 @@ library call per matrix, take twenty times as long. Loops over the axes of small
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 _UNROLLED = 6  # rows up to which loops over rows are written out
@@ -100,6 +101,58 @@ def semidefinite_cholesky(matrix: Array) -> Array:
 
     _, found = lax.scan(step, matrix, jnp.arange(n))
     return transpose(found)
+
+
+def decreasing(sizes: Array) -> Array:
+    """Permutation matrices (n, n, ...) that put rows in the order of decreasing sizes (n, ...)."""
+    sizes = lax.stop_gradient(sizes)
+    n, k = len(sizes), np.arange(len(sizes))
+    earlier = (k[:, None] > k).reshape(n, n, *[1] * (sizes.ndim - 1))  # of two that are equal
+    before = (sizes[:, None] < sizes) | ((sizes[:, None] == sizes) & earlier)
+    rank = jnp.sum(before, axis=1)
+    return (rank == k.reshape(n, 1, *[1] * (sizes.ndim - 1))).astype(sizes.dtype)
+
+
+def reflect(matrix: Array, n: int, tolerance: Array | None = None, *, frozen: bool = False) -> Array:
+    """Q'A for matrices A (m, p, ...), Q orthogonal, such that the first n columns are upper triangular.
+
+    Householder reflections, column by column.
+
+    Args:
+        tolerance: (n, ...), size at which what is left of a column from the diagonal on counts as zero. Such
+            a column leaves a row of zeros at the diagonal, and its content moves down: the result has n rows
+            more.
+        frozen: take Q for a constant in derivatives. Those of (Q'A)'(Q'A) = A'A are right all the same, for
+            columns of any rank, if entries below the diagonal, which are zero, are not left out.
+    """
+    m = matrix.shape[0]
+    if tolerance is not None:
+        matrix = jnp.concatenate([matrix, jnp.zeros((n, *matrix.shape[1:]), matrix.dtype)])
+    row = jnp.arange(matrix.shape[0]).reshape(-1, *[1] * (matrix.ndim - 2))
+
+    def one(matrix: Array, j: Array | int) -> Array:
+        column = jnp.take(matrix, j, axis=1)
+        below = jnp.where(row >= j, lax.stop_gradient(column) if frozen else column, 0.0)
+        scale = lax.stop_gradient(jnp.max(jnp.abs(below), axis=0))
+        small = scale <= (0.0 if tolerance is None else jnp.take(tolerance, j, axis=0))
+        unit = jnp.where(small, row == j, below / jnp.where(small, 1.0, scale))
+        head = jnp.take(unit, j, axis=0)
+        norm, sign = jnp.sqrt(jnp.sum(unit**2, axis=0)), jnp.where(head >= 0, 1.0, -1.0)
+        vector, half = unit + jnp.where(row == j, sign * norm, 0.0), norm * (norm + sign * head)
+        if tolerance is not None:  # a reflection that exchanges two rows
+            exchange = jnp.where(row == j, 1.0, jnp.where(row == m + j, -1.0, 0.0))
+            vector, half = jnp.where(small, exchange, vector), jnp.where(small, 1.0, half)
+        matrix = matrix - vector[:, None] * (jnp.sum(vector[:, None] * matrix, axis=0) / half)
+        found = jnp.take(matrix, j, axis=1)
+        zero = found - lax.stop_gradient(found) if frozen else jnp.zeros_like(found)
+        found = jnp.where((row > j) | (small & (row == j)), zero, found)
+        return matrix.at[:, j].set(found)
+
+    if n <= _UNROLLED:
+        for j in range(n):
+            matrix = one(matrix, j)
+        return matrix
+    return lax.scan(lambda matrix, j: (one(matrix, j), None), matrix, jnp.arange(n))[0]
 
 
 def solve_lower(lower: Array, right: Array) -> Array:

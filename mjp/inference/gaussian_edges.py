@@ -11,12 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mjp._small_matrices import dot, product, semidefinite_cholesky, times, transpose
+from mjp._small_matrices import product, semidefinite_cholesky, times, transpose
 from mjp.inference.gaussian_graph import Kind
-from mjp.inference.potentials.canonical import Canonical, Gain, gain_of, log_pulled, pull_back
+from mjp.inference.potentials.canonical import Gain
+from mjp.inference.potentials.rows import Potential, RowGain
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import rule_of
 from mjp.processes.gaussian import Interval
+
+type AnyGain = Gain | RowGain
 
 _CACHED = 2**15  # steps of all edges
 
@@ -55,36 +58,37 @@ class Messages(eqx.Module):
     """
 
     steps: LinearSteps
-    ahead: Canonical
-    gains: Gain
-    true_gains: Gain | None
+    ahead: Potential
+    gains: AnyGain
+    true_gains: AnyGain | None
 
-    def towards(self, kind: Kind) -> "Gain | Canonical":
+    def towards(self, kind: Kind) -> "AnyGain | Potential":
         """What steers the guided steps: their gain if it is known beforehand, else the potential ahead."""
         if self.true_gains is not None:
             return self.true_gains
         return self.gains if kind.process.constant_noise else self.ahead
 
 
-def messages(steps: LinearSteps, child: Canonical, factor: Array | None) -> Messages:
+def messages(steps: LinearSteps, child: Potential, factor: Array | None) -> Messages:
     """Pull the potentials at the children (E,) back through the steps of their edges.
 
     Args:
         factor: noise factors (n, d, r, E) of the true steps, or None.
     """
 
-    def back(ahead: Canonical, step: LinearSteps) -> tuple[Canonical, tuple[Canonical, Gain]]:
-        gain = gain_of(ahead, step.factor)
-        return pull_back(ahead, gain, step.matrix, step.offset), (ahead, gain)
+    def back(ahead: Any, step: LinearSteps) -> tuple[Potential, tuple[Potential, AnyGain]]:
+        gain = ahead.gain(step.factor)
+        return ahead.pull_back(gain, step.matrix, step.offset), (ahead, gain)
 
     if steps.matrix.shape[0] == 1:
-        ahead, gains = jax.tree.map(lambda leaf: leaf[None], (child, gain_of(child, steps.factor[0])))
+        ahead, gains = jax.tree.map(lambda leaf: leaf[None], (child, child.gain(steps.factor[0])))
     else:
         _, (ahead, gains) = lax.scan(back, child, steps, reverse=True)
-    return Messages(steps, ahead, gains, None if factor is None else _over_steps(gain_of, ahead, factor))
+    true = None if factor is None else _over_steps(lambda ahead, own: ahead.gain(own), ahead, factor)
+    return Messages(steps, ahead, gains, true)
 
 
-def guided_step(kind: Kind, x: Array, at: Interval, towards: Gain | Canonical, z: Array) -> Array:
+def guided_step(kind: Kind, x: Array, at: Interval, towards: Any, z: Array) -> Array:
     """Guided steps from x (d, ...) with innovations z (r, ...), steered as `Messages.towards` says.
 
     Where the noise depends on the state, the gain is that of the true step, not of the auxiliary's.
@@ -92,8 +96,8 @@ def guided_step(kind: Kind, x: Array, at: Interval, towards: Gain | Canonical, z
     if kind.process.mixture:
         return rule_of(kind.process).guided_step(kind.process, x, at, towards, z)
     mean, factor = kind.step(x, at)
-    gain = towards if isinstance(towards, Gain) else gain_of(towards, factor)
-    return mean + times(gain.loading, gain.steering(mean) + z)
+    gain = towards if isinstance(towards, Gain | RowGain) else towards.gain(factor)
+    return gain.move(mean, z)
 
 
 def log_weights(kind: Kind, message: Messages, states: Array) -> Array:
@@ -104,25 +108,18 @@ def log_weights(kind: Kind, message: Messages, states: Array) -> Array:
     """
 
     def mixed(x: Array, at: Interval, message: Messages) -> Array:
-        unscaled = eqx.tree_at(lambda g: g.constant, message.ahead, jnp.zeros_like(message.ahead.constant))
+        unscaled: Any = message.ahead.with_constant(jnp.zeros_like(message.ahead.constant))
         auxiliary = times(message.steps.matrix, x) + message.steps.offset
         true = rule_of(kind.process).log_pulled(kind.process, x, at, message.ahead)
-        return true - log_pulled(unscaled, message.gains, auxiliary)
+        return true - unscaled.log_pulled(message.gains, auxiliary)
 
     def one(x: Array, at: Interval, message: Messages) -> Array:
         mean, factor = kind.step(x, at)
         auxiliary = times(message.steps.matrix, x) + message.steps.offset
-        ahead, gain, towards = message.ahead, message.gains, message.towards(kind)
-        error = mean - auxiliary
-        weight = dot(error, ahead.linear - 0.5 * times(ahead.precision, mean + auxiliary))
-        steered = gain.steering(auxiliary)
-        if towards is gain:
-            change = -times(gain.response, error)
-            return weight + 0.5 * dot(change, 2 * steered + change)
-        true = towards if isinstance(towards, Gain) else gain_of(towards, factor)
-        steering = true.steering(mean)
-        weight = weight + 0.5 * dot(steering, steering) - 0.5 * dot(steered, steered)
-        return weight + gain.log_determinant - true.log_determinant
+        ahead: Any = message.ahead
+        towards = message.towards(kind)
+        true = towards if isinstance(towards, Gain | RowGain) else ahead.gain(factor)
+        return ahead.log_ratio(true, mean, message.gains, auxiliary)
 
     return _over_steps(mixed if kind.process.mixture else one, states, kind.intervals(), message)
 

@@ -9,20 +9,20 @@ import numpy as np
 from jax import Array
 
 from mjp._checks import check_count
-from mjp._small_matrices import times
 from mjp.graph import Graph
 from mjp.inference.anchors import Anchors, at_observations, at_prior_mean, at_roots, damped
 from mjp.inference.charts import unbounded
 from mjp.inference.condition import Guided
 from mjp.inference.evidence_checks import check_finite_evidence
 from mjp.inference.gaussian_edges import Messages, compose, guided_step, log_weights
+from mjp.inference.gaussian_forms import CANONICAL, FORMS, STACKED, at_nodes, at_sites
 from mjp.inference.gaussian_graph import GaussianGraph, Kind, common_dim, evaluate
-from mjp.inference.gaussian_sites import Observed, node_potentials, sites_of
+from mjp.inference.gaussian_sites import Observed, sites_of
 from mjp.inference.gaussian_sweeps import backward, follow, stacked
 from mjp.inference.gaussian_terms import is_single_path, one_step_ahead
 from mjp.inference.gaussian_trouble import in_guide, in_path
 from mjp.inference.pinning import pin
-from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled
+from mjp.inference.potentials.rows import Potential
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import register_engine
 from mjp.inference.segments import Segments, columns, segment_sum
@@ -48,8 +48,8 @@ class GaussianGuided(Guided):
     log_evidence: Array
     graph: GaussianGraph
     sites: Any
-    site_potentials: list[Canonical]
-    potentials: Canonical
+    site_potentials: list[Potential]
+    potentials: Potential
     messages: list[Messages]
     anchors: Anchors
     log_jacobian: Array | None
@@ -108,7 +108,7 @@ class GaussianGuided(Guided):
         total = jnp.zeros(self.graph.layout.n_graph_nodes, values.dtype)
         for observed in self.sites:
             nodes = observed.nodes
-            if np.all(nodes < len(total)):
+            if np.all(nodes < len(total)) and not observed.site.noiseless:
                 total = total.at[nodes].add(observed.site.log_likelihood(values[nodes]))
         return total if self.log_jacobian is None else total + self.log_jacobian
 
@@ -188,13 +188,13 @@ def _terms(guided: GaussianGuided) -> Array:
 
 
 def guided_paths(
-    graph: GaussianGraph, potentials: Canonical, messages: list[Messages], z: dict[str, Array]
+    graph: GaussianGraph, potentials: Potential, messages: list[Messages], z: dict[str, Array]
 ) -> tuple[Array, list[Array]]:
     """States at the nodes and at the start of all steps, from the roots down."""
     roots = graph.root_mean
     if graph.layout.root_noise:
-        gain = gain_of(columns(potentials, graph.layout.root_nodes), graph.root_factor)
-        roots = roots + times(gain.loading, gain.steering(roots.T) + z["roots"].T).T
+        gain = columns(potentials, graph.layout.root_nodes).gain(graph.root_factor)
+        roots = gain.move(roots.T, z["roots"].T).T
 
     def mover(kind: Kind) -> Any:
         return lambda x, own: guided_step(kind, x, Interval(*own[0]), own[1], own[2])
@@ -214,23 +214,34 @@ def condition_gaussian(
     auxiliary: Any = None,
     iterations: int | None = None,
     damping: float = 1.0,
+    form: str = CANONICAL,
 ) -> GaussianGuided:
     """Linearise, filter backwards and return the guided graph; see `mjp.condition`."""
-    _check_options(auxiliary, iterations, damping)
+    _check_options(auxiliary, iterations, damping, form)
+    _check_form(graph, form)
     own_graph, chart, log_jacobian = unbounded(graph, common_dim(graph), observed=observed)
-    pinned = pin(own_graph, common_dim(graph), observed=observed)
+    dim = common_dim(graph)
+    linear = all(edges.process.linear for edges in own_graph.edges)  # type: ignore[attr-defined]
+    keep_exact = form == STACKED and linear and not isinstance(auxiliary, GaussianProcess)
+    pinned = pin(own_graph, dim, observed=observed and not keep_exact)
+    sites = sites_of(own_graph, dim, pinned, keep_exact=keep_exact) if observed else []
+    if keep_exact and not all(own.site.exact for own in sites):
+        # guides of exact observations follow the true process to them only where steps are pinned
+        pinned = pin(own_graph, dim, observed=observed)
+        sites = sites_of(own_graph, dim, pinned) if observed else []
     model = evaluate(own_graph, pinned)
-    sites = sites_of(own_graph, model.layout.dim, pinned) if observed else []
     linear_sites = all(observed.site.exact for observed in sites)
     exact = model.linear and linear_sites
     options = (auxiliary, 5 if iterations is None else iterations, damping, exact)
-    evidence, anchors, potentials, messages, own = prepare(model, sites, *options)
+    evidence, anchors, potentials, messages, own = prepare(model, sites, *options, form=form)
     if log_jacobian is not None:
         component = model.layout.component[: graph.n_nodes]
         evidence = evidence + segment_sum(log_jacobian, Segments(component, len(evidence)))
     evidence = evidence.reshape(graph.batch_shape)
     if observed:
         far = "look at the drift, the dispersion and the data for values that are far too large"
+        if any(observed.site.noiseless for observed in sites):
+            far = f"exact observations leave nothing to chance, or contradict each other; or {far}"
         cause = lambda: in_guide(own_graph, model, anchors, sites, own) or far
         check_finite_evidence(evidence, cause, "the backward filter")
     return GaussianGuided(
@@ -258,20 +269,26 @@ def prepare(
     damping: float,
     exact: bool,
     start: Anchors | None = None,
-) -> tuple[Array, Anchors, Canonical, list[Messages], list[Canonical]]:
+    form: str = CANONICAL,
+) -> tuple[Array, Anchors, Potential, list[Messages], list[Potential]]:
     """All that needs arithmetic, compiled as one program.
 
     Args:
         start: where the iterations of the guided mean begin; default what the observations suggest.
+        form: of the potentials, see `mjp.inference.gaussian_forms`.
     """
-    anchors = _anchors(model, sites, auxiliary, iterations, damping, exact, start)
-    potentials, messages, own = _filter(model, sites, anchors, _process(auxiliary))
+    anchors = _anchors(model, sites, auxiliary, iterations, damping, exact, start, form)
+    potentials, messages, own = _filter(model, sites, anchors, _process(auxiliary), form)
     return _log_evidence(model, potentials), anchors, potentials, messages, own
 
 
 def _filter(
-    model: GaussianGraph, sites: list[Observed], anchors: Anchors, process: GaussianProcess | None
-) -> tuple[Canonical, list[Messages], list[Canonical]]:
+    model: GaussianGraph,
+    sites: list[Observed],
+    anchors: Anchors,
+    process: GaussianProcess | None,
+    form: str,
+) -> tuple[Potential, list[Messages], list[Potential]]:
     steps = [
         _auxiliary_of(kind, process).linearise(at)
         for kind, at in zip(model.kinds, anchors.steps, strict=True)
@@ -280,14 +297,14 @@ def _filter(
         # no potential depends on these steps, and one that is not finite must not reach those before it
         flat = lambda s: LinearSteps(jnp.zeros_like(s.matrix), jnp.zeros_like(s.offset), s.factor)
         steps = [flat(s) for s in steps]
-    n, dtype = model.layout.n_nodes, model.root_mean.dtype
-    own = [observed.site.potential(anchors.nodes[observed.nodes]) for observed in sites]
+    own = at_sites(form, sites, anchors.nodes)
+    nodes = at_nodes(form, sites, own, anchors.nodes, model.root_mean.dtype)
     # noise that does not depend on the state steers with one gain per step, computed beforehand
     known = [
         kind.linearise(at).factor if kind.process.constant_noise and process is not None else None
         for kind, at in zip(model.kinds, anchors.steps, strict=True)
     ]
-    potentials, messages = backward(model, steps, node_potentials(sites, anchors.nodes, n, dtype), known)
+    potentials, messages = backward(model, steps, nodes, known)
     return potentials, messages, own
 
 
@@ -303,6 +320,7 @@ def _anchors(
     damping: float,
     exact: bool,
     start: Anchors | None,
+    form: str,
 ) -> Anchors:
     if isinstance(auxiliary, Anchors):
         return auxiliary
@@ -323,18 +341,19 @@ def _anchors(
         still[f"steps{i or ''}"] = jnp.zeros((*kind.times.shape, kind.process.noise_dim))
 
     def refine(anchors: Anchors, _: None) -> tuple[Anchors, None]:
-        potentials, messages, _own = _filter(model, sites, anchors, None)
+        potentials, messages, _own = _filter(model, sites, anchors, None, form)
         nodes, steps = guided_paths(model, potentials, messages, still)
         return damped(anchors, Anchors(nodes, steps), damping), None
 
     return jax.lax.scan(refine, anchors, None, length=iterations)[0]
 
 
-def _log_evidence(model: GaussianGraph, potentials: Canonical) -> Array:
+def _log_evidence(model: GaussianGraph, potentials: Potential) -> Array:
     layout = model.layout
-    at_roots, mean = columns(potentials, layout.root_nodes), model.root_mean.T
+    at_roots: Any = columns(potentials, layout.root_nodes)
+    mean = model.root_mean.T
     if layout.root_noise:
-        terms = log_pulled(at_roots, gain_of(at_roots, model.root_factor), mean)
+        terms = at_roots.log_pulled(at_roots.gain(model.root_factor), mean)
     else:
         terms = at_roots.log_value(mean)
     return segment_sum(terms, Segments(layout.component[layout.root_nodes], layout.n_components))
@@ -345,7 +364,18 @@ def _process(auxiliary: Any) -> GaussianProcess | None:
     return auxiliary if isinstance(auxiliary, GaussianProcess) else None
 
 
-def _check_options(auxiliary: Any, iterations: int | None, damping: float) -> None:
+def _check_form(graph: Graph, form: str) -> None:
+    mixtures = [edges.process for edges in graph.edges if edges.process.mixture]  # type: ignore[attr-defined]
+    if form != CANONICAL and mixtures:
+        raise ValueError(
+            f"form: steps of {type(mixtures[0]).__name__} are mixtures, which take {CANONICAL!r}, "
+            f"got {form!r}"
+        )
+
+
+def _check_options(auxiliary: Any, iterations: int | None, damping: float, form: Any) -> None:
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {list(FORMS)}, got {form!r}")
     check_count("iterations", iterations)
     if not 0 < damping <= 1:
         raise ValueError(f"damping must be in (0, 1], got {damping!r}")

@@ -9,19 +9,19 @@ import numpy as np
 from jax import Array, lax
 
 from mjp.inference.gaussian_graph import GaussianGraph
-from mjp.inference.potentials.canonical import Canonical, gain_of, pull_back
+from mjp.inference.potentials.rows import Potential, followed_by_unit
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.schedule import Levels
 from mjp.inference.segments import columns
 
 
-def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Canonical:
+def backward(graph: GaussianGraph, edges: LinearSteps, sites: Potential) -> Potential:
     """Potentials at all nodes, (n,); arguments as for `gaussian_paths.backward`.
 
     Edges of dummy rows, which split wide nodes, are the identity.
     """
     levels, layout = _levels(graph), graph.layout
-    own = _with_unit(sites, levels.node)
+    own = columns(followed_by_unit(sites), levels.node)
     n_chunks, width = levels.children.shape[:2]
     first = levels.leaves
     if n_chunks == 0:
@@ -33,13 +33,13 @@ def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Cano
     inner = _chunks(own, first, n_chunks, width)
     offsets = first + width * np.arange(n_chunks, dtype=np.int32)
 
-    def step(below: Canonical, x: Any) -> tuple[Canonical, None]:
+    def step(below: Potential, x: Any) -> tuple[Potential, None]:
         children, kernel, site, offset = x
-        child = jax.tree.map(lambda leaf: leaf.at[..., children].get(mode="promise_in_bounds"), below)
-        pulled = pull_back(child, gain_of(child, kernel.factor), kernel.matrix, kernel.offset)
-        both = jax.tree.map(lambda leaf: leaf[..., 0, :] + leaf[..., 1, :], pulled)
+        child: Any = jax.tree.map(lambda leaf: leaf.at[..., children].get(mode="promise_in_bounds"), below)
+        pulled = child.pull_back(child.gain(kernel.factor), kernel.matrix, kernel.offset)
+        first, second = (jax.tree.map(lambda leaf, i=i: leaf[..., i, :], pulled) for i in (0, 1))
         write = lambda rows, new: lax.dynamic_update_slice_in_dim(rows, new, offset, axis=-1)
-        return jax.tree.map(write, below, both.fuse(site)), None
+        return jax.tree.map(write, below, first.fuse(second).fuse(site)), None
 
     pulled, _ = lax.scan(step, own, (pairs(levels.children), kernels, inner, offsets))
     return columns(pulled, levels.row_of_node)
@@ -146,9 +146,3 @@ def _chunks(tree: Any, first: int, n_chunks: int, width: int) -> Any:
 def _levels(graph: GaussianGraph) -> Levels:
     assert graph.layout.levels is not None
     return graph.layout.levels
-
-
-def _with_unit(sites: Canonical, nodes: np.ndarray) -> Canonical:
-    """Sites of rows, given by node, with the unit potential for dummies."""
-    pad = lambda leaf: jnp.concatenate([leaf, jnp.zeros((*leaf.shape[:-1], 1), leaf.dtype)], axis=-1)
-    return columns(jax.tree.map(pad, sites), nodes)

@@ -9,12 +9,12 @@ import numpy as np
 from jax import Array, lax
 
 from mjp.inference.gaussian_graph import GaussianGraph
-from mjp.inference.potentials.canonical import Canonical, gain_of, pull_back
+from mjp.inference.potentials.rows import Potential, followed_by_unit
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.segments import Segments, columns, take
 
 
-def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Canonical:
+def backward(graph: GaussianGraph, edges: LinearSteps, sites: Potential) -> Potential:
     """Potentials at all nodes, (n,): pulled back from the children, times the node's own site.
 
     The constants of all steps of a path are added up once, after the scan, so that they keep their digits
@@ -33,31 +33,32 @@ def backward(graph: GaussianGraph, edges: LinearSteps, sites: Canonical) -> Cano
     steps = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), steps)
     ragged = not np.all(real)
 
-    def step(child: Canonical, x: Any) -> tuple[Canonical, Canonical]:
+    def step(child: Any, x: Any) -> tuple[Potential, Potential]:
         site, own, exists = x
-        pulled = pull_back(child, gain_of(child, own.factor), own.matrix, own.offset)
+        pulled = child.pull_back(child.gain(own.factor), own.matrix, own.offset)
         if exists is not None:
             pulled = jax.tree.map(lambda new, old: jnp.where(exists, new, old), pulled, child)
         potential = pulled.fuse(site)
         # a carry without constants: what each step adds is emitted, and nothing accumulates
-        return Canonical(jnp.zeros_like(potential.constant), *_without_constant(potential)), potential
+        return _without_constant(potential), potential
 
     single = paths.nodes.shape[1] == 1
     by_position, steps = (_squeeze(tree, single) for tree in (by_position, steps))
     last = jax.tree.map(lambda leaf: leaf[-1], by_position)
     before = jax.tree.map(lambda leaf: leaf[:-1], by_position)
-    start = Canonical(jnp.zeros_like(last.constant), *_without_constant(last))
-    _, found = lax.scan(step, start, (before, steps, real if ragged else None), reverse=True)
+    _, found = lax.scan(
+        step, _without_constant(last), (before, steps, real if ragged else None), reverse=True
+    )
     stacked = jax.tree.map(lambda most, end: jnp.concatenate([most, end[None]]), found, last)
     whole = stacked.constant.at[0].set(jnp.sum(stacked.constant, axis=0))
-    stacked = Canonical(whole, *_without_constant(stacked))
+    stacked = stacked.with_constant(whole)
     if single:
         stacked = jax.tree.map(lambda leaf: leaf[..., None], stacked)
     return _at_nodes(stacked, paths.nodes, graph.layout.n_nodes)
 
 
-def _without_constant(potential: Canonical) -> tuple[Array, Array]:
-    return potential.linear, potential.precision
+def _without_constant(potential: Potential) -> Potential:
+    return potential.with_constant(jnp.zeros_like(potential.constant))
 
 
 def forward(
@@ -107,18 +108,14 @@ def forward(
     return values, take(by_edge, Segments(where, length * n_paths))
 
 
-def _at_positions(tree: Any, nodes: np.ndarray) -> Any:
-    """Arrays by node (..., n) as arrays by position (L + 1, ..., S), zero beyond the end of a path."""
-
-    def arrange(leaf: Array) -> Array:
-        if np.array_equal(nodes.reshape(-1), np.arange(leaf.shape[-1])):
-            found = leaf.reshape(*leaf.shape[:-1], *nodes.shape)
-        else:
-            zero = jnp.zeros((*leaf.shape[:-1], 1), leaf.dtype)
-            found = columns(jnp.concatenate([leaf, zero], axis=-1), nodes)
-        return jnp.moveaxis(found, -2, 0)
-
-    return jax.tree.map(arrange, tree)
+def _at_positions(potential: Potential, nodes: np.ndarray) -> Any:
+    """Potentials by node (n,) as potentials by position (L + 1, ..., S), one beyond the end of a path."""
+    n = potential.constant.shape[-1]
+    if np.array_equal(nodes.reshape(-1), np.arange(n)):
+        found = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *nodes.shape), potential)
+    else:
+        found = columns(followed_by_unit(potential), nodes)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), found)
 
 
 def _at_nodes(tree: Any, nodes: np.ndarray, n_nodes: int) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import equinox as eqx
 import jax
@@ -19,6 +19,7 @@ from mjp._small_matrices import (
     identity,
     log_determinant,
     product,
+    semidefinite_cholesky,
     solve_lower,
     times,
     transpose,
@@ -28,7 +29,7 @@ from mjp.inference.pinning import PinnedEdges, is_exact_observation
 from mjp.inference.positive_part import positive_part
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.segments import Segments, segment_sum
-from mjp.observations import LinearGaussianObservation, Misclassified, law_of
+from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
 from mjp.processes.affine import Dependence, dependence, worst
 
 
@@ -38,6 +39,11 @@ class Site(Protocol):
     @property
     def exact(self) -> bool:
         """Whether the potential is the likelihood itself."""
+        ...
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether it shows (a part of) the state without error, so that it has no canonical potential."""
         ...
 
     def potential(self, anchors: Array) -> Canonical:
@@ -63,6 +69,7 @@ class GaussianSite(eqx.Module):
 
     Attributes:
         values: (m, k), NaN where missing.
+        noiseless: whether R is zero; such a site is for `stacked` only.
     """
 
     law: Any  # from a state and its inputs to mean (k,) and covariance (k, k); or None
@@ -70,6 +77,7 @@ class GaussianSite(eqx.Module):
     observation: Any  # matrices (m, k, d), covariances (m, k, k) and offset (k,), or None
     values: Array
     exact: bool = eqx.field(static=True)
+    noiseless: bool = eqx.field(static=True, default=False)
 
     def moments(self, states: Array) -> tuple[Array, Array]:
         """Means (m, k) and covariances (m, k, k) at states (m, d)."""
@@ -91,6 +99,38 @@ class GaussianSite(eqx.Module):
             W (k, d, m), the values (k, m) that W x + e took, and the logs of normalisers (m,); rows are
             zero where an observation is missing.
         """
+        matrix, residual, covariance = self._expanded(anchors)
+        lower, constant = self._masked_factor(covariance)
+        white = solve_lower(lower, jnp.concatenate([matrix, residual[:, None]], axis=1))
+        return white[:, :-1], white[:, -1], constant
+
+    def stacked(self, anchors: Array) -> tuple[Array, Array, Array, Array]:
+        """The observations, expanded at anchors (m, d), as v = M x + L e, e ~ N(0, I); L may be singular.
+
+        Returns:
+            M (k, d, m), v (k, m), lower triangular L (k, k, m) and the logs (m,) of what normalisers hold
+            beside the determinant of L; the rows of M are zero, and those of L the identity's, where an
+            observation is missing.
+        """
+        matrix, residual, covariance = self._expanded(anchors)
+        covariance = self._masked(covariance)
+        # in units of each row's own noise, so that precise rows keep theirs
+        variance = jnp.stack([covariance[i, i] for i in range(len(covariance))])
+        noisy = variance > 0
+        scale = jnp.where(noisy, jnp.sqrt(jnp.where(noisy, variance, 1.0)), 0.0)
+        safe = jnp.where(noisy, scale, 1.0)
+        lower = scale[:, None] * semidefinite_cholesky(covariance / (safe[:, None] * safe[None]))
+        return matrix, residual, lower, self._powers()
+
+    def log_likelihood(self, states: Array) -> Array:
+        mean, covariance = self.moments(states)
+        lower, constant = self._masked_factor(covariance)
+        residual = jnp.where(jnp.isnan(self.values), 0.0, self.values - mean).T
+        white = solve_lower(lower, residual[:, None])[:, 0]
+        return constant - 0.5 * dot(white, white)
+
+    def _expanded(self, anchors: Array) -> tuple[Array, Array, Array]:
+        """Matrices (k, d, m) and residuals (k, m), zero where missing, and covariances (m or 1, k, k)."""
         if self.law is not None and self.exact and self.inputs is None:  # the same everywhere
             anchor = jnp.zeros_like(anchors[0])
             mean, covariance = self.law(anchor, None)
@@ -104,31 +144,29 @@ class GaussianSite(eqx.Module):
         else:
             matrix, covariance, offset = self.observation
             matrix, offset = jnp.moveaxis(matrix, 0, -1), offset[:, None]
-        residual = self.values.T - offset
-        lower, constant = self._masked_factor(covariance)
         seen = ~jnp.isnan(self.values.T)
-        matrix = jnp.where(seen[:, None], matrix, 0.0)
-        right = jnp.concatenate([matrix, jnp.where(seen, residual, 0.0)[:, None]], axis=1)
-        white = solve_lower(lower, right)
-        return white[:, :-1], white[:, -1], constant
-
-    def log_likelihood(self, states: Array) -> Array:
-        mean, covariance = self.moments(states)
-        lower, constant = self._masked_factor(covariance)
-        residual = jnp.where(jnp.isnan(self.values), 0.0, self.values - mean).T
-        white = solve_lower(lower, residual[:, None])[:, 0]
-        return constant - 0.5 * dot(white, white)
+        residual = self.values.T - offset
+        return jnp.where(seen[:, None], matrix, 0.0), jnp.where(seen, residual, 0.0), covariance
 
     def _masked_factor(self, covariance: Array) -> tuple[Array, Array]:
         """Factors (k, k, m) of the covariances (m or 1, k, k) of what is seen, identity elsewhere.
 
         With the logs of their normalisers, (m,).
         """
+        lower = cholesky(self._masked(covariance))
+        return lower, -log_determinant(lower) + self._powers()
+
+    def _masked(self, covariance: Array) -> Array:
+        """Covariances (k, k, m) of what is seen, identity elsewhere, from those of all (m or 1, k, k)."""
         seen = ~jnp.isnan(self.values.T)
         both = seen[:, None] & seen[None]
         covariance = jnp.moveaxis(covariance, 0, -1)
-        lower = cholesky(jnp.where(both, covariance, identity(len(seen), covariance)))
-        return lower, -log_determinant(lower) - 0.5 * jnp.sum(seen, axis=0) * jnp.log(2 * jnp.pi)
+        return jnp.where(both, covariance, identity(len(seen), covariance))
+
+    def _powers(self) -> Array:
+        """Logs (m,) of the powers of 2π in normalisers."""
+        seen = ~jnp.isnan(self.values.T)
+        return -0.5 * jnp.sum(seen, axis=0) * jnp.log(2 * jnp.pi)
 
 
 class SpreadSite(eqx.Module):
@@ -136,6 +174,7 @@ class SpreadSite(eqx.Module):
 
     gaussian: GaussianSite
     exact: bool = eqx.field(static=True, default=False, init=False)
+    noiseless: ClassVar[bool] = False
 
     def potential(self, anchors: Array) -> Canonical:
         def one(anchor: Array, value: Array) -> Canonical:
@@ -162,6 +201,7 @@ class LaplaceSite(eqx.Module):
     likelihood: Any = eqx.field(static=True)
     values: Array  # (m, ...), NaN where missing
     exact: bool = eqx.field(static=True, default=False, init=False)
+    noiseless: ClassVar[bool] = False
 
     def potential(self, anchors: Array) -> Canonical:
         def one(anchor: Array, value: Array) -> Canonical:
@@ -211,14 +251,18 @@ class Observed(eqx.Module):
         return self.where.index
 
 
-def sites_of(graph: Graph, dim: int, pinned: PinnedEdges) -> list[Observed]:
-    """Nodes and site of each batch of observations, exact ones at the starts of their last steps.
+def sites_of(graph: Graph, dim: int, pinned: PinnedEdges, *, keep_exact: bool = False) -> list[Observed]:
+    """Nodes and site of each batch of observations.
+
+    Args:
+        pinned: edges on whose last steps exact observations are seen.
+        keep_exact: whether exact observations are sites without noise, and none is pinned.
 
     Raises:
         ValueError: values of the wrong shape, values outside the support of their law.
         TypeError: a likelihood for labelled states.
     """
-    noisy = [o for o in graph.observations if not is_exact_observation(o.likelihood)]
+    noisy = [o for o in graph.observations if keep_exact or not is_exact_observation(o.likelihood)]
     sites = [Observed(Nodes(o.nodes), _site(graph, o, dim)) for o in noisy]
     for nodes, process, values, inputs in pinned.sites:
         site = GaussianSite(process.law, inputs, None, values, process.linear)
@@ -249,6 +293,8 @@ def _site(graph: Graph, observed: Observations, dim: int) -> Any:
             f"likelihood: {type(likelihood).__name__} is for processes with finitely many states; for "
             "vectors give mjp.LinearGaussianObservation or a function from the state to a Distribution"
         )
+    if isinstance(likelihood, Exactly):
+        likelihood = LinearGaussianObservation(np.eye(dim), 0.0)
     values = _numbers(observed.values)
     if isinstance(likelihood, LinearGaussianObservation):
         matrix, covariance = likelihood.matrix, likelihood.covariance
@@ -261,7 +307,7 @@ def _site(graph: Graph, observed: Observations, dim: int) -> Any:
                 raise ValueError(f"{name} must have one entry per observation ({m}), got {array.shape}")
         spread = lambda array: array if array.ndim == 3 else array[None]
         seen = (spread(matrix), spread(covariance), likelihood.offset)
-        return GaussianSite(None, None, seen, values, True)
+        return GaussianSite(None, None, seen, values, True, likelihood.noiseless)
     state = jax.ShapeDtypeStruct((dim,), jnp.result_type(float))
     law = law_of(likelihood, state)
     event = law.shape()

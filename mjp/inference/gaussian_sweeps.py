@@ -9,7 +9,7 @@ from jax import Array
 from mjp.inference import gaussian_levels, gaussian_paths
 from mjp.inference.gaussian_edges import Messages, compose, messages
 from mjp.inference.gaussian_graph import GaussianGraph
-from mjp.inference.potentials.canonical import Canonical
+from mjp.inference.potentials.rows import Potential
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.segments import columns
 
@@ -27,9 +27,9 @@ def follow(
 def backward(
     graph: GaussianGraph,
     auxiliary: Sequence[LinearSteps],
-    sites: Canonical,
+    sites: Potential,
     factors: Sequence[Array | None],
-) -> tuple[Canonical, list[Messages]]:
+) -> tuple[Potential, list[Messages]]:
     """Backward filter through the auxiliary's steps (n, ..., E) of every kind.
 
     Three sweeps: steps are composed along all edges at once, potentials are pulled back from node to

@@ -19,7 +19,7 @@ from mjp._small_matrices import (
     transpose,
 )
 from mjp.inference.gaussian_graph import GaussianGraph
-from mjp.inference.gaussian_sites import Observed
+from mjp.inference.gaussian_sites import GaussianSite, Observed
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.schedule import topological_depth
 from mjp.inference.segments import columns, rows
@@ -28,12 +28,13 @@ from mjp.inference.segments import columns, rows
 class Whitened(NamedTuple):
     """Observations t = W x + e, e ~ N(0, I), of a state: W (k, d), t (k,), and the log of the normaliser.
 
-    A row of zeros stands for what is not observed.
+    A row of zeros stands for what is not observed. The noise (k,) of a row is 1, or 0 for an exact one.
     """
 
     matrix: Array
     target: Array
     constant: Array
+    noise: Array
 
 
 def is_single_path(graph: GaussianGraph) -> bool:
@@ -99,13 +100,16 @@ def update(mean: Array, covariance: Array, seen: Whitened) -> tuple[tuple[Array,
     """The law N(mean, covariance) of a state given an observation of it, and the log-density of that."""
     matrix = seen.matrix
     reach = product(matrix, covariance)
-    lower = cholesky(identity(len(matrix), matrix) + product(reach, transpose(matrix)))
+    noise = identity(len(matrix), matrix) * seen.noise
+    lower = cholesky(noise + product(reach, transpose(matrix)))
     error = seen.target - times(matrix, mean)
     white = solve_lower(lower, jnp.concatenate([reach, error[:, None]], axis=1))
     half, residual = white[:, :-1], white[:, -1]
     gain = transpose(solve_upper(lower, half))
     rest = identity(len(mean), matrix) - product(gain, matrix)
-    covariance = product(product(rest, covariance), transpose(rest)) + product(gain, transpose(gain))
+    covariance = product(product(rest, covariance), transpose(rest)) + product(
+        gain * seen.noise, transpose(gain)
+    )
     mean = mean + times(transpose(half), residual)
     return (mean, covariance), seen.constant - 0.5 * dot(residual, residual) - log_determinant(lower)
 
@@ -117,16 +121,28 @@ def _stacked(sites: list[Observed], n: int, dim: int, dtype: jnp.dtype) -> White
         slot = np.empty(len(observed.nodes), dtype=int)
         for i, node in enumerate(observed.nodes.tolist()):
             slot[i], count[node] = count[node], count[node] + 1
-        found = observed.site.whitened(jnp.zeros((len(slot), dim), dtype))
-        matrix, target, constant = (jnp.moveaxis(leaf, -1, 0) for leaf in found)
-        parts.append((slot, observed.nodes, jnp.broadcast_to(matrix, (*target.shape, dim)), target, constant))
+        matrix, target, constant, noise = _rows(observed.site, jnp.zeros((len(slot), dim), dtype))
+        matrix = jnp.broadcast_to(matrix, (*target.shape, dim))
+        parts.append((slot, observed.nodes, matrix, target, constant, noise))
     slots = max(int(count.max(initial=0)), 1)
     k = max((part[3].shape[-1] for part in parts), default=1)
     matrices, targets = jnp.zeros((n, slots, k, dim), dtype), jnp.zeros((n, slots, k), dtype)
-    constants = jnp.zeros(n, dtype)
-    for slot, nodes, matrix, target, constant in parts:
+    constants, noises = jnp.zeros(n, dtype), jnp.ones((n, slots, k), dtype)
+    for slot, nodes, matrix, target, constant, noise in parts:
         width = target.shape[-1]
         matrices = matrices.at[nodes, slot, :width].set(matrix)
         targets = targets.at[nodes, slot, :width].set(target)
         constants = constants.at[nodes].add(constant)
-    return Whitened(matrices.reshape(n, -1, dim), targets.reshape(n, -1), constants)
+        noises = noises.at[nodes, slot, :width].set(noise)
+    return Whitened(matrices.reshape(n, -1, dim), targets.reshape(n, -1), constants, noises.reshape(n, -1))
+
+
+def _rows(site: GaussianSite, anchors: Array) -> tuple[Array, ...]:
+    """The fields of `Whitened` for a batch of observations, which comes first."""
+    if site.noiseless:
+        matrix, target, factor, constant = site.stacked(anchors)
+        noise = jnp.stack([factor[i, i] for i in range(len(factor))])
+    else:
+        matrix, target, constant = site.whitened(anchors)
+        noise = jnp.ones_like(target)
+    return tuple(jnp.moveaxis(leaf, -1, 0) for leaf in (matrix, target, constant, noise))

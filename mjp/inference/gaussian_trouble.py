@@ -1,5 +1,6 @@
 """Where the numbers of a Gaussian graph stop being finite, in words: which node, and at what time."""
 
+import jax
 import numpy as np
 from jax import Array
 
@@ -7,14 +8,14 @@ from mjp.graph import Graph
 from mjp.inference.anchors import Anchors
 from mjp.inference.gaussian_graph import GaussianGraph, Kind
 from mjp.inference.gaussian_sites import Observed
-from mjp.inference.potentials.canonical import Canonical
+from mjp.inference.potentials.rows import Potential
 from mjp.inference.schedule import topological_depth
 
 type Found = tuple[int, float, str]  # depth of the edge's end, time, and words
 
 
 def in_guide(
-    graph: Graph, model: GaussianGraph, anchors: Anchors, sites: list[Observed], own: list[Canonical]
+    graph: Graph, model: GaussianGraph, anchors: Anchors, sites: list[Observed], own: list[Potential]
 ) -> str | None:
     """The first step, or else the first observation, that is not finite where it was expanded."""
     found = [_first_step(graph, model, kind, at) for kind, at in zip(model.kinds, anchors.steps, strict=True)]
@@ -22,7 +23,7 @@ def in_guide(
     if steps:
         return min(steps)[2]
     for observed, potential in zip(sites, own, strict=True):
-        parts = (potential.constant, potential.linear, potential.precision)
+        parts = jax.tree.leaves(potential)
         finite = np.all([np.isfinite(np.asarray(p)).all(tuple(range(p.ndim - 1))) for p in parts], axis=0)
         finite = np.broadcast_to(finite, len(observed.nodes))
         if not finite.all():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mjp._small_matrices import times
-from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled
+from mjp.inference.potentials.canonical import Canonical
 from mjp.processes.reaction_network import ReactionNetwork
 
 CLIP = (-2.0, 4.0)
@@ -88,11 +88,11 @@ class ConditionedHazard(JumpGuide):
         left, potential = cell
         change = jnp.asarray(process.stoichiometry, x.dtype)
         factor = (change * jnp.sqrt(rates * left)[:, None]).T
-        return x + left * (rates @ change), gain_of(potential, factor)
+        return x + left * (rates @ change), potential.gain(factor)
 
     def log_value(self, process: ReactionNetwork, cell: Any, x: Array, rates: Array) -> Array:
         mean, gain = self._ahead(process, cell, x, rates)
-        return log_pulled(cell[1], gain, mean)
+        return cell[1].log_pulled(gain, mean)
 
     def log_ratios(self, process: ReactionNetwork, cell: Any, x: Array, rates: Array) -> Array:
         mean, gain = self._ahead(process, cell, x, rates)

@@ -19,7 +19,6 @@ from mjp.inference.gaussian_graph import GaussianGraph, evaluate
 from mjp.inference.gaussian_sites import Observed, sites_of
 from mjp.inference.jump_guides import GaussianGuide
 from mjp.inference.pinning import pin
-from mjp.inference.potentials.canonical import pull_back
 from mjp.processes.chemical_langevin import ChemicalLangevin
 from mjp.processes.gaussian import GaussianProcess
 
@@ -52,7 +51,8 @@ def linear_noise(
     found, where = [], []
     for kind, message in zip(langevin.kinds, messages, strict=True):
         steps = message.steps
-        pulled = jax.vmap(pull_back)(message.ahead, message.gains, steps.matrix, steps.offset)
+        pull = lambda ahead, gain, matrix, offset: ahead.pull_back(gain, matrix, offset)
+        pulled = jax.vmap(pull)(message.ahead, message.gains, steps.matrix, steps.offset)
         # from (cells, ..., edges) to (edges, cells, ...)
         found.append(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), pulled))
         where.append(kind.ends.children)

@@ -18,7 +18,7 @@ from jax import Array, lax
 from jax.scipy.special import logsumexp
 
 from mjp._small_matrices import dot, log_determinant, product, solve_lower, times, transpose
-from mjp.inference.potentials.canonical import Canonical, gain_of, pull_back
+from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.switching_graph import SwitchingGraph, log_moves
@@ -56,7 +56,7 @@ def backward(model: SwitchingGraph, anchors: Array, sites: Canonical) -> Potenti
         ahead = jax.tree.map(lambda a, b: a + b[..., None, None, :], after, site)
         log_move = jnp.maximum(log_move, NEVER)
         joint = _collapsed(ahead, log_move, anchor, over_last=True)
-        joint = pull_back(joint, gain_of(joint, own.factor), own.matrix, own.offset)
+        joint = joint.pull_back(joint.gain(own.factor), own.matrix, own.offset)
         if known is not None:
             future = ahead.log_value(value[:, None, None])[None] + log_move[:, :, None]
             seen = _seen(own, value, logsumexp(future, axis=(1, 2)))
@@ -66,7 +66,7 @@ def backward(model: SwitchingGraph, anchors: Array, sites: Canonical) -> Potenti
         if layout.per_edge > 1:
             own = jax.tree.map(lambda leaf: leaf[..., None, :], own)
             inside = _collapsed(ahead, log_move, anchor, over_last=False)
-            inside = pull_back(inside, gain_of(inside, own.factor), own.matrix, own.offset)
+            inside = inside.pull_back(inside.gain(own.factor), own.matrix, own.offset)
             pulled = jax.tree.map(lambda a, b: jnp.where(node, a, b), pulled, inside)
         return pulled, (pulled, ahead)
 

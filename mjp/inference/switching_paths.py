@@ -10,7 +10,7 @@ from jax.scipy.special import logsumexp
 from mjp._small_matrices import times
 from mjp.inference.mixture_draws import mixture_draw
 from mjp.inference.particle_observations import log_or_never
-from mjp.inference.potentials.canonical import Canonical, Gain, gain_of, log_pulled
+from mjp.inference.potentials.canonical import Canonical, Gain
 from mjp.inference.switching_graph import SwitchingGraph, log_moves, log_normal
 from mjp.inference.switching_guide import Potentials
 from mjp.processes.gaussian import Interval
@@ -26,9 +26,9 @@ def first_states(model: SwitchingGraph, roots: Canonical, z: Array | None) -> tu
     mean = model.root_mean
     if z is None:
         return mean, logsumexp(log_first + roots.log_value(mean[:, None, None]), axis=(0, 1))
-    gain = gain_of(roots, model.root_factor[:, :, None, None])
+    gain = roots.gain(model.root_factor[:, :, None, None])
     mean = mean[:, None, None]
-    logs = log_first + log_pulled(roots, gain, mean)
+    logs = log_first + roots.log_pulled(gain, mean)
     moved = mean + times(gain.loading, gain.steering(mean))
     return mixture_draw(_flat(logs, 2), _flat(moved, 2), _flat(gain.loading, 2), z), logsumexp(
         logs, axis=(0, 1)
@@ -91,8 +91,8 @@ def _towards(mean: Array, lower: Array, ahead: Canonical, log_pair: Array, z: Ar
     """
     mean, lower = mean[..., None, None, :], lower[..., None, None, :]
     by_next: Canonical = jax.tree.map(lambda leaf: leaf[..., None, :, :, :], ahead)
-    gain: Gain = gain_of(by_next, lower)
-    logs = log_pair[:, :, None] + log_pulled(by_next, gain, mean)
+    gain: Gain = by_next.gain(lower)
+    logs = log_pair[:, :, None] + by_next.log_pulled(gain, mean)
     moved = mean + times(gain.loading, gain.steering(mean))
     return mixture_draw(_flat(logs, 3), _flat(moved, 3), _flat(gain.loading, 3), z), logs
 
