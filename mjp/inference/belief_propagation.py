@@ -13,7 +13,7 @@ from mjp.inference.gaussian_graph import Kind
 from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, tilted, without
 from mjp.inference.mixed_filter import ByNode, Guide, References
 from mjp.inference.mixed_graph import MixedGraph, StateRoots
-from mjp.inference.potentials.canonical import Canonical, gain_of
+from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.turns import over_turns
 
@@ -71,7 +71,7 @@ def refer(graph: MixedGraph, guide: Guide) -> References:
                 )
                 mean = times(linear.matrix, law.mean) + linear.offset
                 following, factor = kind.step(at, interval)
-                gain = gain_of(ahead, factor)
+                gain = ahead.gain(factor)
                 following = following + times(gain.loading, gain.steering(following))
                 return (VectorLaw(mean, semidefinite_cholesky(covariance)), following), at
 

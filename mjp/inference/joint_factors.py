@@ -37,7 +37,7 @@ from mjp._small_matrices import (
 from mjp.inference.gaussian_sites import expanded, independent, moments_of
 from mjp.inference.path_sweeps import draw
 from mjp.inference.positive_part import positive_part
-from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled, pull_back
+from mjp.inference.potentials.canonical import Canonical
 from mjp.processes import ConditionalCategorical, ConditionalGaussian
 
 _RIDGE = 1e-6
@@ -191,15 +191,15 @@ class GaussianFactor(WithChild):
 
     def log_value(self, own: Any, states: Sequence[Any], ahead: Canonical) -> Array:
         mean, covariance = self.process.moments(states)
-        return log_pulled(ahead, gain_of(ahead, semidefinite_cholesky(covariance)), mean)
+        return ahead.log_pulled(ahead.gain(semidefinite_cholesky(covariance)), mean)
 
     def expand(self, own: Any, anchor: Array, positions: Array, ahead: Canonical) -> Canonical:
         mean, matrix, factor = self._linear(anchor, positions)
-        return pull_back(ahead, gain_of(ahead, factor), matrix, mean - times(matrix, anchor))
+        return ahead.pull_back(ahead.gain(factor), matrix, mean - times(matrix, anchor))
 
     def draw(self, own: Any, states: Sequence[Any], ahead: Canonical, noise: Array) -> Array:
         mean, covariance = self.process.moments(states)
-        gain = gain_of(ahead, semidefinite_cholesky(covariance))
+        gain = ahead.gain(semidefinite_cholesky(covariance))
         return mean + times(gain.loading, gain.steering(mean) + noise)
 
     def law(self, own: Any, laws: Sequence[Any]) -> VectorLaw:
@@ -321,7 +321,7 @@ def project(factor: Factor, own: Any, laws: Sequence[Any], anchor: Array, ahead:
 def tilted(law: Any, potential: Any) -> Any:
     """A law (..., E) times a potential (..., E), normalised."""
     if isinstance(law, VectorLaw):
-        gain = gain_of(potential, law.factor)
+        gain = potential.gain(law.factor)
         return VectorLaw(law.mean + times(gain.loading, gain.steering(law.mean)), gain.loading)
     found = law + potential
     total = logsumexp(found, axis=0)
@@ -344,7 +344,7 @@ def _average(expansion: Canonical, mean: Array, spread: Array) -> Array:
     """Log of the average of a potential over N(mean, spread spread')."""
     if mean.size == 0:
         return expansion.constant
-    return log_pulled(expansion, gain_of(expansion, spread), mean)
+    return expansion.log_pulled(expansion.gain(spread), mean)
 
 
 def _marginal(expansion: Canonical, mean: Array, spread: Array, part: slice) -> Canonical:
@@ -354,8 +354,8 @@ def _marginal(expansion: Canonical, mean: Array, spread: Array, part: slice) -> 
     inside = np.zeros(mean.size, dtype=bool)
     inside[part] = True
     embedding = jnp.asarray(np.eye(mean.size)[:, inside], mean.dtype)
-    gain = gain_of(expansion, jnp.where(inside[:, None], 0.0, spread))
-    return pull_back(expansion, gain, embedding, jnp.where(inside, 0.0, mean))
+    gain = expansion.gain(jnp.where(inside[:, None], 0.0, spread))
+    return expansion.pull_back(gain, embedding, jnp.where(inside, 0.0, mean))
 
 
 def _collapsed(mixture: Canonical, shares: Array, law: VectorLaw) -> Canonical:
@@ -365,9 +365,9 @@ def _collapsed(mixture: Canonical, shares: Array, law: VectorLaw) -> Canonical:
     """
     if len(shares) == 1:
         return jax.tree.map(lambda leaf: leaf[0], mixture)
-    gains = jax.vmap(lambda g: gain_of(g, law.factor))(mixture)
+    gains = jax.vmap(lambda g: g.gain(law.factor))(mixture)
     means = law.mean + jax.vmap(lambda gain: times(gain.loading, gain.steering(law.mean)))(gains)
-    logs = shares + jax.vmap(lambda g, gain: log_pulled(g, gain, law.mean))(mixture, gains)
+    logs = shares + jax.vmap(lambda g, gain: g.log_pulled(gain, law.mean))(mixture, gains)
     total = logsumexp(logs)
     weights = jnp.exp(logs - jnp.where(jnp.isfinite(total), total, 0.0))
     mean = weights @ means
@@ -382,7 +382,7 @@ def _collapsed(mixture: Canonical, shares: Array, law: VectorLaw) -> Canonical:
     precision = positive_part(jnp.linalg.inv(covariance + ridge) - known)
     linear = times(known, mean - law.mean) + times(precision, mean)
     shape = Canonical(jnp.zeros_like(total), linear, precision)
-    return Canonical(total - log_pulled(shape, gain_of(shape, law.factor), law.mean), linear, precision)
+    return Canonical(total - shape.log_pulled(shape.gain(law.factor), law.mean), linear, precision)
 
 
 def _expanded(log_density: Callable[[Array], Array], anchor: Array) -> Canonical:

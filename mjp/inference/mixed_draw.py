@@ -16,7 +16,6 @@ from mjp.inference.gaussian_graph import Kind
 from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, categorical, project, without
 from mjp.inference.mixed_filter import ByNode, Guide, References, log_evidence
 from mjp.inference.mixed_graph import MixedGraph, StateRoots, VectorRoots
-from mjp.inference.potentials.canonical import gain_of, log_pulled, pull_back
 from mjp.inference.turns import Level, over_turns
 from mjp.processes.gaussian import Interval
 
@@ -96,8 +95,8 @@ def _roots_drawn(
         sizes = logsumexp(logs, axis=0)
         drawn: Any = jax.vmap(categorical, in_axes=(-1, 0))(logs, uniforms[nodes])
     else:
-        gain = gain_of(own, roots.factor)
-        sizes = log_pulled(own, gain, roots.mean)
+        gain = own.gain(roots.factor)
+        sizes = own.log_pulled(gain, roots.mean)
         drawn = roots.mean + times(gain.loading, gain.steering(roots.mean) + noise[space][:, nodes])
     states = {**drawing.states, space: drawing.states[space].at[..., nodes].set(drawn)}
     return drawing._replace(states=states, total=drawing.total + jnp.sum(sizes))
@@ -134,7 +133,7 @@ def _edge_drawer(kind: Kind, message: Messages, z: Array, n: int) -> Callable[..
         ahead = columns(drawing.potentials[space], jnp.asarray(kind.ends.children)[edge])
         own = messages(along, ahead, None)
         first = jax.tree.map(lambda leaf: leaf[0], (own.ahead, own.gains, along))
-        at_start = pull_back(first[0], first[1], first[2].matrix, first[2].offset)
+        at_start = first[0].pull_back(first[1], first[2].matrix, first[2].offset)
 
         def step(x: Array, inputs: Any) -> tuple[Array, Array]:
             return guided_step(part, x, Interval(*inputs[0]), inputs[1], inputs[2]), x

@@ -18,7 +18,7 @@ from mjp.inference.gaussian_graph import Kind
 from mjp.inference.gaussian_sites import node_potentials
 from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, project
 from mjp.inference.mixed_graph import MixedGraph, StateRoots
-from mjp.inference.potentials.canonical import Canonical, gain_of, log_pulled, pull_back
+from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.turns import over_turns
 
@@ -136,7 +136,7 @@ def backward(graph: MixedGraph, references: References) -> Guide:
         def retreat(potentials: ByNode, edge: Array, counts: Array) -> tuple[ByNode, Canonical]:
             ahead = columns(potentials[space], jnp.asarray(kind.ends.children)[edge])
             step = columns(whole, edge)
-            pulled = pull_back(ahead, gain_of(ahead, step.factor), step.matrix, step.offset)
+            pulled = ahead.pull_back(ahead.gain(step.factor), step.matrix, step.offset)
             to = counted(kind.ends.parents, edge, counts, layout.n_nodes)
             return {**potentials, space: add(potentials[space], to, pulled)}, pulled
 
@@ -164,5 +164,5 @@ def log_evidence(graph: MixedGraph, guide: Guide) -> Array:
         if isinstance(roots, StateRoots):
             total = total + jnp.sum(logsumexp(roots.law + own, axis=0))
         else:
-            total = total + jnp.sum(log_pulled(own, gain_of(own, roots.factor), roots.mean))
+            total = total + jnp.sum(own.log_pulled(own.gain(roots.factor), roots.mean))
     return total
