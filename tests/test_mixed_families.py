@@ -168,6 +168,17 @@ def test_a_diffusion_whose_observation_depends_on_a_state():
     assert path.edge("x0", "x1").values.shape == (7, 1)
 
 
+def test_log_likelihoods_of_a_path_are_those_of_its_observations():
+    graph, seen = switching_chain(2)
+    guided = mjp.condition(graph, auxiliary="prior mean")
+    path, _ = guided.sample(jax.random.key(0))
+    found = dict(zip(graph.names, np.asarray(guided.log_likelihoods(path)), strict=True))
+    for t, value in enumerate(seen):
+        mean = float(path[f"x{t}"][0]) + LEVEL[int(path[f"s{t}"])]
+        np.testing.assert_allclose(found[f"s{t}"], norm.logpdf(value, mean, 0.5), rtol=1e-6)
+        assert found[f"x{t}"] == 0.0
+
+
 def test_families_side_by_side_are_exact():
     """Law 1: where no factor is projected and nothing is linearised, the weight is exactly zero."""
     walk = mjp.LinearGaussian(np.eye(1), np.zeros(1), 0.5 * np.eye(1))
@@ -222,6 +233,9 @@ def test_a_fit_draws_from_the_posterior():
     error = np.sqrt(variance / effective_sample_size(draws))
     np.testing.assert_allclose(draws.mean(), mean, atol=4 * error)
     np.testing.assert_allclose(draws.var(), variance, rtol=0.25)
+    paths = fit.paths("path")
+    assert paths.sel(path_node="s1").isel(path_coordinate=0).isin([0, 1, 2]).all()
+    assert fit.data["log_likelihood"]["path"].sizes["path_node"] == 6
     with pytest.raises(ValueError, match="NUTS cannot sample"):
         mjp.fit(model, engine="nuts", progress=False)
 

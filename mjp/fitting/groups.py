@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import xarray
 
     from mjp.fitting.draws import PathDraws
+    from mjp.fitting.mixed_draws import MixedPathDraws
     from mjp.fitting.vector_draws import VectorPathDraws
 
 # NumPyro's names of the statistics, and ArviZ's
@@ -137,7 +138,7 @@ def observed_numbers(observed: Any, shape: tuple[int, ...], states: tuple = ()) 
     return np.asarray(values, dtype=float).reshape(shape)
 
 
-def reshape_draws(values: np.ndarray, paths: "PathDraws | VectorPathDraws") -> np.ndarray:
+def reshape_draws(values: np.ndarray, paths: "PathDraws | VectorPathDraws | MixedPathDraws") -> np.ndarray:
     """Split the leading axis of selected draws into chain and draw."""
     chains = len(np.unique(paths.chain))
     return values.reshape(chains, -1, *values.shape[1:])
@@ -176,7 +177,7 @@ def vector_array(
     name: str,
     graph: Graph,
     values: np.ndarray,
-    paths: "VectorPathDraws",
+    paths: "VectorPathDraws | MixedPathDraws",
     times: np.ndarray | None,
     coordinates: list,
 ) -> "xarray.DataArray":

@@ -13,9 +13,10 @@ from numpyro.infer import MCMC
 
 from mjp.fitting import groups
 from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draws
+from mjp.fitting.mixed_draws import draw_mixed_paths
 from mjp.fitting.vector_draws import VectorPathDraws, draw_vector_paths
 from mjp.graph import Graph
-from mjp.numpyro_bridge import HIDDEN, graphs_of, has_jump_path
+from mjp.numpyro_bridge import HIDDEN, graphs_of, has_jump_path, mixes_families
 from mjp.on_grid import node_times
 from mjp.processes import MarkovChain, SparseMarkovJump, is_vector
 from mjp.state_spaces import shared_states, state_spaces
@@ -69,8 +70,8 @@ class Fit:
         have a last axis `coordinate`, or `name_coordinate` where several graphs have some. For them there are
         also log-weights of the guide (`name_edge_log_weight`, `name_observation_log_weight`), and data
         replicated from the posterior path itself (`name_measured`), where those of `posterior_predictive`
-        are from a new path. Paths and replicated data are drawn for about 200 posterior draws, spread over
-        all chains.
+        are from a new path. Of graphs that mix families there are paths alone. Paths and replicated data are
+        drawn for about 200 posterior draws, spread over all chains.
         """
         from arviz_base import from_dict
 
@@ -104,6 +105,9 @@ class Fit:
 
         paths, predictive, observed = {}, {}, {}
         for name, graph in self.graphs.items():
+            if mixes_families(graph):
+                paths[name] = self._mixed_paths(name, _PATH_DRAWS)
+                continue
             times = self._grid(graph)
             if is_vector(graph):
                 self._vector_groups(name, graph, times, paths, predictive, observed)
@@ -193,11 +197,21 @@ class Fit:
         Returns:
             positions of states with dims (chain, draw, subject or series, time) or (chain, draw, node);
             -1 before a component begins and after it ends. `attrs["states"]` holds the labels. Vector
-            states have a last dim `coordinate`, which for interacting particles are the agents.
+            states have a last dim `coordinate`, which for interacting particles are the agents. Graphs that
+            mix families have a last dim `name_coordinate`: the position of a state, or coordinates, then NaN.
+
+        Raises:
+            ValueError: no such path; times for a graph that mixes families.
         """
         grid = None if times is None else np.atleast_1d(np.asarray(times, dtype=float))
         if name not in self.graphs:
             raise ValueError(f"name: the model has no path {name!r}; it has {list(self.graphs)}")
+        if mixes_families(self.graphs[name]):
+            if grid is not None:
+                raise ValueError(
+                    f"times: the path {name!r} mixes families and is read at its nodes; give None"
+                )
+            return self._mixed_paths(name, draws)
         if is_vector(self.graphs[name]):
             found = self._vector_draws(name, grid, draws)
             values = found.nodes if grid is None else found.grid
@@ -363,6 +377,12 @@ class Fit:
     def _draws(self, name: str, times: np.ndarray | None, number: int = _PATH_DRAWS) -> PathDraws:
         key = jax.random.key(self.settings["seed"] + 2)
         return draw_paths(self.model, self.args, self.kwargs, self.parameters, name, times, number, key)
+
+    def _mixed_paths(self, name: str, number: int) -> "xarray.DataArray":
+        found = draw_mixed_paths(self.model, self.args, self.kwargs, self.latent, name, number)
+        coordinates = list(range(found.nodes.shape[-1]))
+        array = groups.vector_array(name, self.graphs[name], found.nodes, found, None, coordinates)
+        return array.rename({"coordinate": f"{name}_coordinate"})
 
     def _vector_draws(self, name: str, times: np.ndarray | None, number: int) -> VectorPathDraws:
         key = jax.random.key(self.settings["seed"] + 2)

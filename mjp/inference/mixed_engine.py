@@ -12,6 +12,7 @@ from jax.scipy.special import ndtr
 from mjp._checks import check_count
 from mjp.graph import Graph
 from mjp.inference.belief_propagation import refer
+from mjp.inference.by_node import each
 from mjp.inference.condition import Guided
 from mjp.inference.evidence_checks import check_finite_evidence
 from mjp.inference.joint_factors import GaussianFactor, Space
@@ -67,6 +68,31 @@ class MixedGuided(Guided):
     def push(self, z: dict[str, Array]) -> tuple[MixedTrajectory, Array]:
         """The draw as a function of innovations, smooth in those of vectors while the states stay."""
         return _push(self, z)
+
+    def log_likelihoods(self, path: MixedTrajectory) -> Array:
+        """Log-densities (n_nodes,) of the observations of each node given the path; those of several nodes
+        at once count at the last of them."""
+        graph, n = self.graph, self.graph.layout.n_graph_nodes
+        total = jnp.zeros(n, self.log_evidence.dtype)
+        states: dict[Space, Array] = {}
+        for space in graph.layout.spaces:
+            nodes = graph.layout.members(space)
+            nodes = nodes[nodes < n]
+            if space.finite:
+                assert path.states is not None
+                states[space] = path.states.values
+                total = total.at[nodes].add(graph.likelihoods[space][path.states.values[nodes], nodes])
+                continue
+            values = path.vectors[space.size].values
+            states[space] = values.T
+            for observed in graph.sites.get(space, []):
+                terms = observed.site.log_likelihood(values[observed.nodes])
+                total = total.at[observed.nodes].add(terms)
+        for factor in graph.observed:
+            above = [states[s][..., factor.where.parents[:, i]] for i, s in enumerate(factor.spaces)]
+            one = lambda own, above, _, f=factor: f.log_value(own, above, None)
+            total = total.at[factor.where.parents[:, -1]].add(each(one, factor.inputs, above, None))
+        return total
 
 
 @eqx.filter_jit
