@@ -341,6 +341,9 @@ def _observed(graph: "Graph") -> np.ndarray:
             array = np.asarray(values, dtype=float)
             present = ~np.isnan(array.reshape(len(array), -1)).all(axis=1)
         seen[observed.nodes[np.flatnonzero(present)]] = True
+    for joint in graph.joint_observations:
+        if joint.value is not None and not np.isnan(np.asarray(joint.value, dtype=float)).all():
+            seen[list(joint.nodes)] = True
     return seen
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from mjp.graph import Graph
+from mjp.numpyro_bridge import mixes_families
 from mjp.on_grid import node_times
 from mjp.processes import is_vector
 from mjp.report.parts import Paragraph, Part, Table
@@ -30,7 +31,7 @@ def section(fit: "Fit") -> list[Part]:
     rows = [["model", s["model"]], ["parameters", f"{n} ({', '.join(fit.parameters)})"]]
     for name, graph in fit.graphs.items():
         rows.append([f"path {name!r}", _graph_in_words(graph)])
-        if graph.edges and is_vector(graph):
+        if graph.edges and is_vector(graph) and not mixes_families(graph):
             rows += vector_rows(fit, name, graph)
     if not fit.graphs:
         rows.append(["paths", "none; the model declares no graph"])
@@ -47,6 +48,9 @@ def section(fit: "Fit") -> list[Part]:
 
 
 def _graph_in_words(graph: Graph) -> str:
+    if mixes_families(graph):
+        kinds = dict.fromkeys(type(edges.process).__name__ for edges in graph.edges)
+        return f"{' and '.join(kinds)}; a graph of {graph.n_nodes} nodes"
     process = process_of(graph)
     text = process_in_words(graph) if graph.edges and is_vector(graph) else type(process).__name__
     if (states := getattr(process, "states", None)) is not None:
