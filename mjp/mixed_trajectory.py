@@ -6,12 +6,11 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from mjp.state_trajectory import StateTrajectory
 from mjp.trajectory import Names, Trajectory
-from mjp.vector_trajectory import VectorTrajectory
+from mjp.vector_trajectory import VectorTrajectory, by_coordinate
 
 if TYPE_CHECKING:
     import xarray
@@ -57,14 +56,7 @@ class MixedTrajectory(Trajectory):
 
     def to_xarray(self) -> xarray.DataArray:
         """Nodes as a DataArray with dims draw (if any), node and coordinate."""
-        import xarray
-
-        values = np.asarray(self.values)
-        names = np.empty(values.shape[-2], dtype=object)
-        names[:] = [str(name) if isinstance(name, tuple) else name for name in self.names.graph.names]
-        dims = [f"draw_{i}" if i else "draw" for i in range(values.ndim - 2)]
-        coords = {"node": names, "coordinate": np.arange(values.shape[-1])}
-        return xarray.DataArray(values, dims=[*dims, "node", "coordinate"], coords=coords, name="state")
+        return by_coordinate(self.values, self.names)
 
     def _dim(self, node: Hashable) -> int | None:
         """Number of coordinates of a node; None for a state of finitely many."""

@@ -145,14 +145,19 @@ class VectorTrajectory(Trajectory):
 
     def to_xarray(self) -> xarray.DataArray:
         """States at the nodes as a DataArray with dims draw (if any), node and coordinate."""
-        import xarray
+        return by_coordinate(self.values, self.names)
 
-        values = np.asarray(self.values)
-        names = np.empty(values.shape[-2], dtype=object)
-        names[:] = [str(name) if isinstance(name, tuple) else name for name in self.names.graph.names]
-        dims = [f"draw_{i}" if i else "draw" for i in range(values.ndim - 2)]
-        coords = {"node": names, "coordinate": np.arange(values.shape[-1])}
-        return xarray.DataArray(values, dims=[*dims, "node", "coordinate"], coords=coords, name="state")
+
+def by_coordinate(values: Array, names: Names) -> xarray.DataArray:
+    """Values (..., n_nodes, d) as a DataArray with dims draw (if any), node and coordinate."""
+    import xarray
+
+    array = np.asarray(values)
+    nodes = np.empty(array.shape[-2], dtype=object)
+    nodes[:] = [str(name) if isinstance(name, tuple) else name for name in names.graph.names]
+    dims = [f"draw_{i}" if i else "draw" for i in range(array.ndim - 2)]
+    coords = {"node": nodes, "coordinate": np.arange(array.shape[-1])}
+    return xarray.DataArray(array, dims=[*dims, "node", "coordinate"], coords=coords, name="state")
 
 
 def _interpolate(grid: Array, values: Array, times: Any) -> Array:

@@ -6,7 +6,7 @@ observations of several nodes at once.
 """
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -41,6 +41,7 @@ from mjp.inference.mixed_observations import (
     with_likelihoods,
 )
 from mjp.inference.mixed_spaces import abstract_state, any_parents, labels_of, of_parents
+from mjp.inference.pinning import select_edges
 from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.state_tables import seen_of
@@ -246,24 +247,13 @@ def _by_spaces(batch: Edges, spaces: list[Space]) -> list[Edges]:
     kinds: dict[tuple, list[int]] = {}
     for i, parents in enumerate(batch.every_parent.tolist()):
         kinds.setdefault(tuple(spaces[parent] for parent in parents), []).append(i)
-    return [_rows(batch, np.asarray(chosen)) for chosen in kinds.values()]
-
-
-def _rows(batch: Edges, chosen: np.ndarray) -> Edges:
-    return replace(
-        batch,
-        parents=batch.parents[chosen],
-        children=batch.children[chosen],
-        durations=batch.durations[chosen],
-        starts=batch.starts[chosen],
-        covariates={name: values[chosen] for name, values in batch.covariates.items()},
-    )
+    return [select_edges(batch, np.asarray(chosen)) for chosen in kinds.values()]
 
 
 def _apart(batch: Edges, exact: dict[int, Any]) -> tuple[Edges | None, Edges | None]:
     """The edges whose child is not known, and those whose child was seen without error; None for none."""
     seen = np.asarray([child in exact for child in batch.children.tolist()], dtype=bool)
-    part = lambda mask: _rows(batch, np.flatnonzero(mask)) if mask.any() else None
+    part = lambda mask: select_edges(batch, np.flatnonzero(mask)) if mask.any() else None
     return part(~seen), part(seen)
 
 
