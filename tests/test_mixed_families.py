@@ -202,6 +202,17 @@ def test_families_side_by_side_are_exact():
     assert path.edge("s0", "s1").at(0.0) == path["s0"]
 
 
+def test_roots_have_the_labels_that_their_edges_ask_for():
+    machine = mjp.MarkovJump({("runs", "fails"): 0.2, ("fails", "runs"): 0.5})
+    graph = (
+        mjp.Graph().root("before", "fails").root("x", dist.Normal(0.0, 1.0)).edge("before", "after", machine)
+    )
+    graph.edge(("x", "after"), "y", mjp.ConditionalGaussian(lambda x, s: x + s, 1.0))
+    path, _ = mjp.condition(graph).sample(jax.random.key(0))
+    assert path.label("before") == "fails"
+    assert path.label("after") in ("runs", "fails")
+
+
 def test_simulated_observations_have_the_law_of_the_model():
     graph, _ = switching_chain(1)
     draw = jax.vmap(lambda key: mjp.simulate(graph, key).observations)(

@@ -18,16 +18,15 @@ from mjp._small_matrices import (
     dot,
     identity,
     log_determinant,
-    product,
     semidefinite_cholesky,
     solve_lower,
     times,
-    transpose,
 )
 from mjp.graph import Graph, Observations
 from mjp.inference.pinning import PinnedEdges, is_exact_observation
 from mjp.inference.positive_part import positive_part
 from mjp.inference.potentials.canonical import Canonical
+from mjp.inference.potentials.rows import canonical_of
 from mjp.inference.segments import Segments, segment_sum
 from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
 from mjp.processes.affine import Dependence, dependence, worst
@@ -89,8 +88,8 @@ class GaussianSite(eqx.Module):
 
     def potential(self, anchors: Array) -> Canonical:
         matrix, target, constant = self.whitened(anchors)
-        back = transpose(matrix)
-        return Canonical(constant - 0.5 * dot(target, target), times(back, target), product(back, matrix))
+        found = canonical_of(matrix, target)
+        return found.with_constant(found.constant + constant)
 
     def whitened(self, anchors: Array) -> tuple[Array, Array, Array]:
         """The observations, expanded at anchors (m, d), in units of their noise: W x + e, e ~ N(0, I).

@@ -26,7 +26,6 @@ from jax.scipy.special import logsumexp
 from mjp._by_content import ByContent
 from mjp._small_matrices import (
     cholesky,
-    dot,
     log_determinant,
     product,
     semidefinite_cholesky,
@@ -38,6 +37,7 @@ from mjp.inference.gaussian_sites import expanded, independent, moments_of
 from mjp.inference.path_sweeps import draw
 from mjp.inference.positive_part import positive_part
 from mjp.inference.potentials.canonical import Canonical
+from mjp.inference.potentials.rows import canonical_of
 from mjp.processes import ConditionalCategorical, ConditionalGaussian
 
 _RIDGE = 1e-6
@@ -250,10 +250,9 @@ class Observation(Factor):
         lower = cholesky(covariance)
         residual = jnp.ravel(own) - mean + times(matrix, anchor)
         white = solve_lower(lower, jnp.concatenate([matrix, residual[:, None]], axis=1))
-        slope, target = white[:, :-1], white[:, -1]
-        constant = -log_determinant(lower) - 0.5 * len(mean) * jnp.log(2 * jnp.pi) - 0.5 * dot(target, target)
-        back = transpose(slope)
-        return Canonical(constant, times(back, target), product(back, slope))
+        found = canonical_of(white[:, :-1], white[:, -1])
+        size = -log_determinant(lower) - 0.5 * len(mean) * jnp.log(2 * jnp.pi)
+        return found.with_constant(found.constant + size)
 
 
 class LikelihoodFactor(Observation):

@@ -14,9 +14,9 @@ from mjp.inference.by_node import add, columns, counted, each, inputs_of, put
 from mjp.inference.gaussian_edges import Messages, guided_step, log_weights, messages
 from mjp.inference.gaussian_graph import Kind
 from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, categorical, project, without
-from mjp.inference.mixed_filter import ByNode, Guide, References, log_evidence
+from mjp.inference.mixed_filter import ByNode, Guide, References
 from mjp.inference.mixed_graph import MixedGraph, StateRoots, VectorRoots
-from mjp.inference.turns import Level, over_turns
+from mjp.inference.turns import over_turns
 from mjp.processes.gaussian import Interval
 
 
@@ -50,7 +50,8 @@ def guided_draw(
         z: for every kind of Gaussian edges (E, n, r) innovations.
 
     Returns:
-        states by space; (E, n, d) states at the starts of the steps of all Gaussian edges; the log-weight ().
+        states by space; (E, n, d) states at the starts of the steps of all Gaussian edges; and the log of the
+        draw's estimate of the evidence, ().
     """
     layout = graph.layout
     start = {
@@ -71,18 +72,10 @@ def guided_draw(
                 drawing = update(drawing, edge, counts, jnp.asarray(turn))
     steps: list[Any] = [_factor_drawer(factor, uniforms, noise, layout.n_nodes) for factor in graph.factors]
     steps += [_edge_drawer(*own, layout.n_nodes) for own in zip(graph.kinds, guide.messages, z, strict=True)]
-    rest = tuple(
-        Level(
-            level.edge[layout.n_root_turns :],
-            level.counts[layout.n_root_turns :],
-            level.active[layout.n_root_turns :],
-            level.place,
-        )
-        for level in layout.updates
-    )
-    drawing, before = over_turns(layout.levels, steps, drawing, then=(updates, rest, layout.n_root_turns))
+    then = (updates, layout.updates, layout.n_root_turns)
+    drawing, before = over_turns(layout.levels, steps, drawing, then=then)
     found = [jnp.moveaxis(x, -1, 0) for x in before[len(graph.factors) :]]
-    return drawing.states, found, _log_weight(graph, guide, drawing)
+    return drawing.states, found, _log_estimate(graph, guide, drawing)
 
 
 def _roots_drawn(
@@ -193,9 +186,9 @@ def _updater(graph: MixedGraph, references: References, which: int, factor: Fact
     return update
 
 
-def _log_weight(graph: MixedGraph, guide: Guide, drawing: _Drawing) -> Array:
-    """Log-weight () of a draw: normalisers and likelihoods over what stood for them, less the evidence."""
-    total, states = drawing.total - log_evidence(graph, guide), drawing.states
+def _log_estimate(graph: MixedGraph, guide: Guide, drawing: _Drawing) -> Array:
+    """Log () of what a draw estimates: normalisers and likelihoods over what stood for them."""
+    total, states = drawing.total, drawing.states
     for factor, sent in zip((*graph.factors, *graph.observed), drawing.sent, strict=True):
         above = _parents(states, factor, factor.where.parents)
         for g, x, space in zip(sent, above, factor.spaces, strict=True):

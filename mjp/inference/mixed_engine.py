@@ -106,7 +106,8 @@ def _push(guided: MixedGuided, z: dict[str, Array]) -> tuple[MixedTrajectory, Ar
     for space, nodes in _noisy_vectors(graph).items():
         noise[space] = noise[space].at[:, nodes].set(z[f"vectors{space.size}"].T)
     steps = [z[f"steps{i or ''}"] for i in range(len(graph.kinds))]
-    states, before, weight = guided_draw(graph, guided.guide, guided.anchors, uniforms, noise, steps)
+    states, before, estimate = guided_draw(graph, guided.guide, guided.anchors, uniforms, noise, steps)
+    weight = estimate - guided.log_evidence
     path = _trajectory(guided, states, before, {k: ndtr(v) for k, v in z.items() if k.startswith("jumps")})
     return path, jnp.zeros_like(weight) if guided.exact else weight
 
@@ -184,7 +185,7 @@ def condition_mixed(
     rounds = 0 if auxiliary == "prior mean" or not observed else rounds
     evidence, anchors, guide = _prepare(model, start, rounds)
     check_finite_evidence(evidence, lambda: _CAUSE)
-    labels = tuple(_labels_of(graph, model))
+    labels: Any = model.layout.labels[: graph.n_nodes]
     return MixedGuided(
         log_evidence=evidence,
         graph=model,
@@ -225,19 +226,6 @@ def _is_exact(model: MixedGraph) -> bool:
     sites = all(observed.site.exact for sites in model.sites.values() for observed in sites)
     linear = all(kind.process.linear for kind in model.kinds)
     return sites and linear and not model.observed and all(factor.exact for factor in model.factors)
-
-
-def _labels_of(graph: Graph, model: MixedGraph) -> list[Any]:
-    """Labels of the states of every node, or the number of its coordinates."""
-    labels: list[Any] = model.layout.size[: graph.n_nodes].tolist()
-    for node, (label, finite) in enumerate(zip(labels, model.layout.finite, strict=False)):
-        if finite:
-            labels[node] = tuple(range(label))
-    for batch in graph.edges:
-        states = getattr(batch.process, "states", None)
-        for child in batch.children.tolist() if states is not None else ():
-            labels[child] = states
-    return labels
 
 
 @register_simulator("mixed families")

@@ -40,7 +40,7 @@ from mjp.inference.mixed_observations import (
     vector_sites,
     with_likelihoods,
 )
-from mjp.inference.mixed_spaces import abstract_state, any_parents, labels_of, of_parents
+from mjp.inference.mixed_spaces import abstract_state, any_parents, labels_of, of_parents, space_of
 from mjp.inference.pinning import select_edges
 from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import rule_of
@@ -58,8 +58,7 @@ class Layout(ByContent):
     turns: roots by space, then level after level, and within a level kind after kind.
     """
 
-    finite: np.ndarray  # (n,) whether nodes have finitely many states
-    size: np.ndarray  # (n,) number of states, or of coordinates
+    labels: tuple[tuple | int, ...]  # of the states of each node, or the number of its coordinates
     turn: np.ndarray  # (n,) in which a node is drawn
     n_root_turns: int
     levels: tuple[Level, ...]  # after those of the roots: factors with children, then Gaussian edges
@@ -68,22 +67,21 @@ class Layout(ByContent):
 
     @property
     def n_nodes(self) -> int:
-        return len(self.size)
+        return len(self.labels)
 
     @property
     def spaces(self) -> list[Space]:
         """The spaces of the nodes, each once."""
-        pairs = set(zip(self.finite.tolist(), self.size.tolist(), strict=True))
-        return [Space(*pair) for pair in sorted(pairs)]
+        return sorted(set(map(space_of, self.labels)))
 
     def members(self, space: Space) -> np.ndarray:
         """Nodes of a space."""
-        return np.flatnonzero((self.finite == space.finite) & (self.size == space.size))
+        return np.flatnonzero([space_of(label) == space for label in self.labels])
 
     @property
     def states(self) -> np.ndarray:
         """Nodes of finitely many states."""
-        return np.flatnonzero(self.finite)
+        return np.flatnonzero([isinstance(label, tuple) for label in self.labels])
 
 
 class StateRoots(eqx.Module):
@@ -144,9 +142,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
     split, final = split_at_breaks(_with_edges(graph, states)) if states else ([], np.arange(graph.n_nodes))
     labels = labels_of(graph, split, others, final)
     exact = exact_vectors(graph, labels) if observed else {}
-    finite = np.asarray([isinstance(label, tuple) for label in labels])
-    size = np.asarray([len(label) if isinstance(label, tuple) else label for label in labels])
-    spaces = [Space(bool(f), int(k)) for f, k in zip(finite, size, strict=True)]
+    spaces = list(map(space_of, labels))
     n, dtype = len(labels), jnp.result_type(float)
 
     arrival = np.zeros(n, dtype=np.int8)
@@ -155,7 +151,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
     for space in sorted(set(spaces)):
         if space.finite:
             likelihoods[space] = jnp.zeros((space.size, n + 1), dtype)
-    for own in {label for label in labels if isinstance(label, tuple)}:
+    for own in dict.fromkeys(label for label in labels if isinstance(label, tuple)):
         space = Space(True, len(own))
         seen = seen_of(graph, own, np.asarray([label == own for label in labels]), observed)
         arrival = np.maximum(arrival, seen.evidence.arrival)
@@ -173,11 +169,9 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
         rule = rule_of(batch.process)
         kernels = rule.kernels(batch.process, batch, arrival[batch.children])
         where = Rows(batch.every_parent, batch.children)
-        with np.errstate(divide="ignore"):
-            tables = jnp.log(kernels.matrices.astype(dtype))
         factors.append(
             TableFactor(
-                tables=tables,
+                tables=jnp.log(kernels.matrices.astype(dtype)),
                 inputs=jnp.asarray(kernels.index),
                 spaces=of_parents(spaces, where),
                 child=spaces[batch.children[0]],
@@ -211,9 +205,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
         roots += _vector_roots(graph, space, spaces, exact)
     roots = sorted(roots, key=lambda own: own.space)
     sites = {
-        space: vector_sites(graph, space, spaces, exact)
-        for space in set(spaces)
-        if not space.finite and observed
+        space: vector_sites(graph, space, spaces) for space in set(spaces) if not space.finite and observed
     }
     jointly = jointly_observed(graph, spaces) if observed else []
     shared = (*jointly, *seen_exactly)
@@ -226,7 +218,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
         ],
         [factor.where.parents for factor in (*factors, *shared)],
     )
-    layout = Layout(finite, size, turn, len(roots), levels, updates, graph.n_nodes)
+    layout = Layout(tuple(labels), turn, len(roots), levels, updates, graph.n_nodes)
     return MixedGraph(
         tuple(factors), tuple(kinds), shared, tuple(roots), likelihoods, sites, tuple(jumps), layout
     )

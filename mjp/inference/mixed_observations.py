@@ -18,7 +18,7 @@ from mjp.inference.mixed_spaces import abstract_state, any_parents, of_parents
 from mjp.inference.pinning import PinnedEdges
 from mjp.inference.rules.state_observations import UNKNOWN, StateEvidence
 from mjp.inference.state_tables import noisy_nodes
-from mjp.observations import Exactly, is_missing
+from mjp.observations import Exactly
 
 
 def exact_vectors(graph: Graph, labels: list[tuple | int]) -> dict[int, Array]:
@@ -47,9 +47,7 @@ def exact_vectors(graph: Graph, labels: list[tuple | int]) -> dict[int, Array]:
 
 
 def _all_missing(value: Any) -> bool:
-    if value is None:
-        return True
-    return bool(np.all([is_missing(float(v)) for v in np.ravel(np.asarray(value, float))]))
+    return value is None or bool(np.isnan(np.asarray(value, dtype=float)).all())
 
 
 def jointly_observed(graph: Graph, spaces: list[Space]) -> list[LikelihoodFactor]:
@@ -93,7 +91,7 @@ def seen_children(edges: Edges, exact: dict[int, Array], spaces: list[Space]) ->
     return SeenChildFactor(process=process, spaces=of_parents(spaces, where), where=where, inputs=values)
 
 
-def vector_sites(graph: Graph, space: Space, spaces: list[Space], exact: dict[int, Array]) -> list[Observed]:
+def vector_sites(graph: Graph, space: Space, spaces: list[Space]) -> list[Observed]:
     """Noisy observations of the vectors of a space."""
     part, kept = copy.copy(graph), []
     for batch in graph.observations:

@@ -88,3 +88,8 @@ def abstract_state(space: Space) -> jax.ShapeDtypeStruct:
     if space.finite:
         return jax.ShapeDtypeStruct((), jnp.int32)
     return jax.ShapeDtypeStruct((space.size,), jnp.result_type(float))
+
+
+def space_of(label: tuple | int) -> Space:
+    """The space of a node with these labels, or this number of coordinates."""
+    return Space(True, len(label)) if isinstance(label, tuple) else Space(False, label)

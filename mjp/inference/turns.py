@@ -96,7 +96,7 @@ def over_turns(
         steps: for every kind, from the carry, edges (W,) and whether these count (W,) to the carry and
             something (..., W).
         then: functions of a carry, edges, whether these count, and the turn, to call after each turn; their
-            levels; and the number of the first turn.
+            levels, of all turns; and the number of the first turn that is taken here.
 
     Returns:
         the carry, and for every kind what its step returned, (..., E).
@@ -118,11 +118,14 @@ def over_turns(
             carry = lax.cond(active, update, lambda carry, *_: carry, carry, edge, counts, turn)
         return carry, found
 
-    arrays = lambda group: [tuple(map(jnp.asarray, (own.edge, own.counts, own.active))) for own in group]
-    kept = [(update, own) for update, own in zip(updates, update_levels, strict=True) if own.active.any()]
+    arrays = lambda group, start=0: [
+        tuple(jnp.asarray(leaf[start:]) for leaf in (own.edge, own.counts, own.active)) for own in group
+    ]
+    pairs = zip(updates, update_levels, strict=True)
+    kept = [(update, own) for update, own in pairs if own.active[first:].any()]
     updates, update_levels = [update for update, _ in kept], [own for _, own in kept]
     n_turns = len(levels[0].active) if levels else 0
-    xs = (first + jnp.arange(n_turns), arrays(levels), arrays(update_levels))
+    xs = (first + jnp.arange(n_turns), arrays(levels), arrays(update_levels, first))
     carry, found = lax.scan(one, carry, xs, reverse=reverse)
     by_edge = []
     for level, own in zip(levels, found, strict=True):
