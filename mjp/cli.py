@@ -50,6 +50,7 @@ def fit(
     draws: Annotated[int | None, typer.Option(min=1, help="Draws per chain; default the model's.")] = None,
     warmup: Annotated[int | None, typer.Option(min=0, help="Warm-up per chain; default the model's.")] = None,
     chains: Annotated[int | None, typer.Option(min=1, help="Number of chains; default the model's.")] = None,
+    thinning: Annotated[int, typer.Option(min=1, help="Iterations per draw that is kept.")] = 1,
     seed: _Seed = 0,
     checkpoint: Annotated[
         bool, typer.Option(help="Store the run in DIR/checkpoint, and go on from what is there.")
@@ -64,7 +65,7 @@ def fit(
     _precision(float32)
     entry = _model(name)
     values = _load(entry, data)
-    given = {"draws": draws, "warmup": warmup, "chains": chains}
+    given = {"draws": draws, "warmup": warmup, "chains": chains, "thinning": thinning}
     settings = {**entry.settings, **{key: value for key, value in given.items() if value is not None}}
     try:
         out.mkdir(parents=True, exist_ok=True)

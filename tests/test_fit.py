@@ -72,6 +72,29 @@ def test_the_same_seed_gives_the_same_draws(fit):
     np.testing.assert_array_equal(again.samples["rate"], fit.samples["rate"])
 
 
+def test_thinning_keeps_the_last_of_some_iterations(fit):
+    thinned = mjp.fit(illness, PANEL, draws=50, thinning=3, warmup=150, chains=2, seed=1, progress=False)
+    np.testing.assert_array_equal(thinned.samples["rate"], fit.samples["rate"][:, 2::3])
+    steps = fit.statistics["num_steps"][:, 2::3]
+    np.testing.assert_array_equal(thinned.statistics["num_steps"], steps)
+    assert thinned.mcmc.num_samples == 150
+
+
+class Diverging(NUTS):
+    """Reports a divergence in the second of every four iterations."""
+
+    def sample(self, state, model_args, model_kwargs):
+        state = super().sample(state, model_args, model_kwargs)
+        return state._replace(diverging=state.i % 4 == 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*draws diverged", "ignore:.*chains have not mixed")
+def test_divergences_between_the_draws_are_counted():
+    settings = {"draws": 6, "warmup": 0, "chains": 1, "progress": False}
+    found = mjp.fit(illness, PANEL, engine=Diverging(illness), thinning=2, **settings).statistics["diverging"]
+    assert found.tolist() == [[True, False, True, False, True, False]]
+
+
 def test_a_killed_run_resumes_with_identical_draws(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
@@ -173,6 +196,7 @@ def test_impossible_data_name_the_subjects():
         ({"draws": 0}, "draws must be an integer >= 1, got 0"),
         ({"warmup": -1}, "warmup must be an integer >= 0"),
         ({"chains": 1.5}, "chains must be an integer >= 1"),
+        ({"thinning": 0}, "thinning must be an integer >= 1, got 0"),
         ({"engine": "gibs"}, "engine must be 'auto', 'nuts' or a NumPyro kernel, got 'gibs'"),
     ],
 )

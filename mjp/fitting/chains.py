@@ -19,6 +19,7 @@ from mjp.numpyro_bridge import structure_only
 # for a program that runs once per chain: most of its time would go to optimising it
 HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
+ANY = ("diverging", "overflow")  # reported for a draw if any iteration since the last draw had them
 STATISTICS = (
     "diverging",
     "num_steps",
@@ -49,7 +50,7 @@ class Runner:
         self._warmup, self.block = warmup, block
         start = jax.jit(self._start).trace(jax.random.key(0))
         self.state = start.out_info
-        advance = jax.jit(self._advance).trace(self.state, 0)
+        advance = jax.jit(self._advance).trace(self.state, 0, 1)
         self.draw = advance.out_info[1]
         self.start = start.lower().compile(compiler_options=HASTY)
         self.advance = advance.lower().compile()
@@ -57,8 +58,11 @@ class Runner:
     def _start(self, key: jax.Array) -> Any:
         return self._make_kernel().init(key, self._warmup, None, self._args, self._kwargs)
 
-    def _advance(self, state: Any, n: Any) -> tuple[Any, Any]:
-        """Advance by n <= block iterations; rows beyond n of the returned draws are not used."""
+    def _advance(self, state: Any, n: Any, thinning: Any) -> tuple[Any, Any]:
+        """Advance by n <= block draws, each the last of `thinning` iterations.
+
+        Rows beyond n of the returned draws are not used.
+        """
         kernel = self._make_kernel()
         with structure_only():  # sets up the kernel's functions; its state is not used
             kernel.init(jax.random.key(0), self._warmup, None, self._args, self._kwargs)
@@ -71,10 +75,19 @@ class Runner:
             lambda leaf: jnp.zeros((self.block, *leaf.shape), leaf.dtype), jax.eval_shape(collect, state)
         )
 
+        def iterate(_: Any, carry: tuple[Any, dict]) -> tuple[Any, dict]:
+            state, before = carry
+            state = kernel.sample(state, self._args, self._kwargs)
+            now = _statistics(state)
+            return state, {name: jnp.maximum(value, now[name]) for name, value in before.items()}
+
         def body(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             state, rows = carry
-            state = kernel.sample(state, self._args, self._kwargs)
-            return state, jax.tree.map(lambda row, leaf: row.at[i].set(leaf), rows, collect(state))
+            none = {name: jnp.zeros_like(v) for name, v in _statistics(state).items() if name in ANY}
+            state, found = lax.fori_loop(0, thinning, iterate, (state, none))
+            draw, statistics = collect(state)
+            row = (draw, {**statistics, **found})
+            return state, jax.tree.map(lambda row, leaf: row.at[i].set(leaf), rows, row)
 
         return lax.fori_loop(0, n, body, (state, empty))
 
@@ -98,6 +111,7 @@ def run_chains(
     keys: jax.Array,
     warmup: int,
     draws: int,
+    thinning: int,
     report: Callable[[int, int, dict[str, Any]], None],
     checkpoint: Checkpoint | None,
     check_start: Callable[[Any], None],
@@ -105,6 +119,7 @@ def run_chains(
     """Run one chain per key.
 
     Args:
+        thinning: iterations per draw, after the warm-up.
         report: called as report(chain, iterations done, last statistics) after every block.
         check_start: called with a chain's first state; raises if the chain cannot start there.
 
@@ -132,7 +147,7 @@ def run_chains(
         while done < warmup + draws and not stop.is_set():
             end = warmup if done < warmup else warmup + draws
             n = min(runner.block, end - done)
-            state, rows = runner.advance(state, n)
+            state, rows = runner.advance(state, n, 1 if done < warmup else thinning)
             rows = jax.tree.map(lambda leaf, n=n: np.asarray(leaf)[:n], rows)
             if done >= warmup:
                 kept = [*kept, rows]

@@ -15,6 +15,7 @@ from mjp.inference.state_path_law import StatePathLaw
 from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, ROUGH, latent_sites
 
 _BLOCK = 8  # innovations that are proposed together, where paths jump
+_SWEEPS = 4  # through the agents, whose paths are cheaper to draw than NUTS given paths is, and slower to mix
 _DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
 
 
@@ -55,7 +56,8 @@ def choose_engine(
     agents = [name for name in paths if isinstance(sites[name]["fn"], AgentPathLaw)]
     size = sum(int(np.size(sites[name]["value"])) for name in parameters)
     if agents:
-        return _agents(model, agents, [n for n in paths if n not in agents], bool(parameters), size)
+        laws = {name: sites[name]["fn"] for name in agents}
+        return _agents(model, laws, [n for n in paths if n not in agents], bool(parameters), size)
     if paths:
         if not parameters:
             return "particle Gibbs", lambda: Gibbs([(ParticleGibbs(model), paths)])
@@ -90,14 +92,17 @@ def _rough(
 
 
 def _agents(
-    model: Callable, agents: list[str], counts: list[str], parameters: bool, size: int
+    model: Callable, agents: dict[str, AgentPathLaw], counts: list[str], parameters: bool, size: int
 ) -> tuple[str, Callable[[], MCMCKernel]]:
     """Gibbs over paths of interacting particles, those of reaction networks, and parameters."""
     names = ["forward-backward by agent", *(["particle Gibbs"] if counts else [])]
     names += ["NUTS given paths"] if parameters else []
+    one_by_one = any(law.model.totals_seen for law in agents.values())  # and a sweep takes long
 
     def make() -> MCMCKernel:
-        blocks: list[Any] = [(IndividualForwardBackward(model), agents)]
+        blocks: list[Any] = [
+            (IndividualForwardBackward(model, sweeps=1 if one_by_one else _SWEEPS), list(agents))
+        ]
         blocks += [(ParticleGibbs(model), counts)] if counts else []
         blocks += [(NUTS(model, dense_mass=size <= _DENSE_UP_TO), None)] if parameters else []
         return AgentGibbs(blocks)

@@ -29,6 +29,7 @@ def fit(
     draws: int = 1000,
     warmup: int = 1000,
     chains: int = 4,
+    thinning: int = 1,
     seed: int = 0,
     progress: bool = True,
     checkpoint: str | Path | None = None,
@@ -45,6 +46,8 @@ def fit(
             reaction networks by `mjp.inference.ParticleMarginal`), "nuts", or a NumPyro kernel made for
             `model`, whose guides are linearised anew for every value of the parameters.
         draws, warmup: iterations kept and thrown away, per chain.
+        thinning: iterations per draw that is kept, for chains that are slow and states that are large;
+            divergences in between are counted.
         seed: fixes the result; the same seed gives the same draws, resumed or not.
         progress: show a bar per chain.
         checkpoint: a directory in which the run is stored as it goes; a killed run that is started
@@ -60,7 +63,8 @@ def fit(
         UserWarning: divergent transitions, chains that have not mixed, particles without room for their
             events.
     """
-    for name, value, least in (("draws", draws, 1), ("warmup", warmup, 0), ("chains", chains, 1)):
+    numbers = (("draws", draws, 1), ("warmup", warmup, 0), ("chains", chains, 1), ("thinning", thinning, 1))
+    for name, value, least in numbers:
         if int(value) != value or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
     began = time.perf_counter()
@@ -76,6 +80,7 @@ def fit(
         "draws": draws,
         "warmup": warmup,
         "chains": chains,
+        "thinning": thinning,
         "seed": seed,
         "state": _fingerprint(runner.state),
     }
@@ -85,7 +90,7 @@ def fit(
     compiled = time.perf_counter()
     with ChainProgress(chains, warmup, draws, progress) as bars:
         (samples, statistics), states, kept = run_chains(
-            runner, keys, warmup, draws, bars.report, store, check_start
+            runner, keys, warmup, draws, thinning, bars.report, store, check_start
         )
     seconds = {"compilation": compiled - began, "sampling": time.perf_counter() - compiled}
     if kept < draws:

@@ -277,7 +277,8 @@ class Fit:
         mcmc = MCMC(
             self.make_kernel(),
             num_warmup=settings["warmup"],
-            num_samples=settings["draws"],
+            num_samples=settings["draws"] * settings["thinning"],
+            thinning=settings["thinning"],
             num_chains=settings["chains"],
             chain_method="sequential",
             progress_bar=False,

@@ -7,6 +7,9 @@ that of a chain, and costs as much as the agent has neighbours (Touloupou, Finke
 J. Comput. Graph. Stat. 29:238). Agents that have nothing to do with each other move side by side.
 """
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +18,6 @@ from jax import Array, lax
 from mjp.inference.agent_colours import Colours, colours
 from mjp.inference.particle_chain import ParticleChain, select_rows
 from mjp.inference.particle_guides import own_potentials
-from mjp.inference.path_sweeps import draw
 
 _LEAST_LOG = -50.0  # log-likelihood of totals where nothing is to be impossible
 
@@ -37,23 +39,24 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
     first = _with_dummy(model.first.T)  # (N + 1, K)
     at = {name: v.T if v.shape[1] == 1 else _with_dummy(v.T) for name, v in model.at.items()}
     start = path.T.astype(jnp.int32)
-    field = jnp.moveaxis(model.neighbours_in_time(start[:, :-1]), 0, 1)
-    field = _with_dummy(field)  # (N + 1, K, F)
+    # (N + 1, F) for every state: kept apart, what a rule does not read is never computed
+    field = [_with_dummy(share) for share in model.neighbours_in_time(start[:, :-1])]
 
-    def matrices(field: Array, agents: Array) -> list[list[Array]]:
-        """Transition probabilities [a][b], (A, F), of agents (A,) with neighbours (A, K, F)."""
+    def matrices(field: list[Array], agents: Array) -> list[list[Array]]:
+        """Transition probabilities [a][b], (A, F), of agents (A,) with neighbours [s], (A, F)."""
         own_at = {name: v if v.shape[0] == 1 else v[agents] for name, v in at.items()}
-        return model.process.probabilities(jnp.moveaxis(field, 1, 0), own_at)
+        return model.process.probabilities(jnp.stack(field), own_at)
 
-    def colour(carry: tuple[Array, Array], x: tuple) -> tuple[tuple[Array, Array], None]:
+    def colour(carry: tuple[Array, list[Array]], x: tuple) -> tuple[tuple[Array, list[Array]], None]:
         path, field = carry
         members, influenced, by, weights, key = x
         old = path[members]
-        matrix = [[jnp.maximum(p, floor) for p in row] for row in matrices(field[members], members)]
+        matrix = [
+            [jnp.maximum(p, floor) for p in row] for row in matrices([f[members] for f in field], members)
+        ]
         # the dummy's last row and column take what is padded
         before = _with_dummy(old[:, :-1])[by]
         weights = weights[:, None]
-        there = field[influenced]
         seen = own[members]
         if model.totals_seen:
             seen = seen + totals_likelihood(path, members[0], old[0])
@@ -62,23 +65,28 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
             seen = seen + jnp.where(floor > 0, jnp.maximum(found, _LEAST_LOG), found)
         logs = jnp.zeros((len(members), k, f)).at[:, :, ::steps].add(seen)
         if influenced.shape[0]:
-            others = jnp.stack([there[:, s] - weights * (before == s) for s in range(k)], axis=1)
-            likelihood = neighbours_likelihood(path, jnp.maximum(others, 0.0), influenced, weights)
+            others = [
+                jnp.maximum(share[influenced] - weights * (before == s), 0.0) for s, share in enumerate(field)
+            ]
+            likelihood = neighbours_likelihood(path, others, influenced, weights)
             total = jax.ops.segment_sum(likelihood, by, len(members) + 1, indices_are_sorted=True)
             logs = logs.at[:, :, :-1].add(total[:-1])
         logs = logs.at[:, :, 0].add(first[members])
         new = sample_chains(key, matrix, logs, old)
         if influenced.shape[0]:
             after = _with_dummy(new[:, :-1])[by]
-            change = jnp.stack([weights * (1.0 * (after == s) - (before == s)) for s in range(k)], axis=1)
-            field = field.at[influenced].add(change)
+            field = [
+                share.at[influenced].add(weights * (1.0 * (after == s) - (before == s)))
+                for s, share in enumerate(field)
+            ]
         return (path.at[members].set(new), field), None
 
-    def neighbours_likelihood(path: Array, others: Array, influenced: Array, weights: Array) -> Array:
+    def neighbours_likelihood(path: Array, others: list[Array], influenced: Array, weights: Array) -> Array:
         """Log-likelihoods (P, K, F) of a member's states, from the steps of the agents that it influences."""
         theirs, found = path[influenced], []
         for s in range(k):
-            row = select_rows(matrices(others.at[:, s].add(weights), influenced), theirs[:, :-1])
+            with_member = [share + weights if b == s else share for b, share in enumerate(others)]
+            row = select_rows(matrices(with_member, influenced), theirs[:, :-1])
             chance = sum((jnp.where(theirs[:, 1:] == b, p, 0.0) for b, p in enumerate(row)), jnp.zeros(()))
             found.append(jnp.log(jnp.maximum(chance, floor)))
         return jnp.where((influenced == n)[:, None, None], 0.0, jnp.stack(found, axis=1))
@@ -113,34 +121,52 @@ def sample_chains(key: Array, matrix: list[list[Array]], logs: Array, old: Array
     Args:
         matrix: transition probabilities [a][b], (W, F). old: paths to keep where nothing is possible.
     """
-    w, _, f = logs.shape
+    w, k, f = logs.shape
     peak = jnp.max(logs, axis=1, keepdims=True)
     likelihood = jnp.exp(logs - jnp.where(jnp.isfinite(peak), peak, 0.0))
-    likelihood = jnp.transpose(likelihood, (2, 1, 0))  # (F + 1, K, W)
-    kernels = jnp.transpose(jnp.stack([jnp.stack(row) for row in matrix]), (3, 0, 1, 2))  # (F, K, K, W)
+    # chains are side by side in memory, and states are few: (F, W) for each of them
+    seen = [likelihood[:, a].T for a in range(k)]
+    kernels = [[jnp.broadcast_to(p, (w, f - 1)).T for p in row] for row in matrix]
 
-    def back(g: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
+    def back(g: list[Array], x: tuple) -> tuple[list[Array], list[Array]]:
         kernel, likelihood = x
-        g = likelihood * jnp.sum(kernel * g, axis=1)
-        total = jnp.sum(g, axis=0)
-        g = g / jnp.where(total > 0, total, 1.0)
+        g = [likelihood[a] * _dot(kernel[a], g) for a in range(k)]
+        total = _total(g)
+        g = [share / jnp.where(total > 0, total, 1.0) for share in g]
         return g, g
 
-    last = likelihood[-1]
-    _, g = lax.scan(back, last, (kernels, likelihood[:-1]), reverse=True)
-    g = jnp.concatenate([g, last[None]])
+    last = [likelihood[-1] for likelihood in seen]
+    _, g = lax.scan(back, last, (kernels, [likelihood[:-1] for likelihood in seen]), reverse=True)
     uniforms = jax.random.uniform(key, (f, w), logs.dtype)
-    first = draw(g[0].T, uniforms[0])
+    first = _draw([share[0] for share in g], uniforms[0])
 
-    def ahead(state: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
-        weights, uniform = x
-        row = sum((jnp.where(state == a, weights[a], 0.0) for a in range(len(matrix))), jnp.zeros(()))
-        state = draw(row.T, uniform)
+    def ahead(state: Array, x: tuple) -> tuple[Array, Array]:
+        kernel, g, uniform = x
+        here = [1.0 * (state == a) for a in range(k)]
+        state = _draw([g[b] * _dot([row[b] for row in kernel], here) for b in range(k)], uniform)
         return state, state
 
-    _, states = lax.scan(ahead, first, (kernels * g[1:, None], uniforms[1:]))
-    possible = jnp.sum(g[0], axis=0) > 0
+    following = [jnp.concatenate([share[1:], end[None]]) for share, end in zip(g, last, strict=True)]
+    _, states = lax.scan(ahead, first, (kernels, following, uniforms[1:]))
+    possible = _total([share[0] for share in g]) > 0
     return jnp.where(possible[:, None], jnp.concatenate([first[None], states]).T, old)
+
+
+def _draw(weights: list[Array], uniform: Array) -> Array:
+    """Draw categories by inverting cumulative sums; uniform numbers below one never reach the total."""
+    target = uniform * _total(weights)
+    return sum(
+        (target >= _total(weights[: b + 1]) for b in range(len(weights) - 1)),
+        jnp.zeros_like(target, jnp.int32),
+    )
+
+
+def _total(terms: list[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
+
+
+def _dot(a: list[Array], b: list[Array]) -> Array:
+    return _total([x * y for x, y in zip(a, b, strict=True)])
 
 
 def possible_path(model: ParticleChain, order: Colours, key: Array, path: Array, limit: int = 200) -> Array:

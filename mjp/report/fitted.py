@@ -39,7 +39,9 @@ def section(fit: "Fit") -> list[Part]:
         ["engine", fit.engine],
         [
             "draws",
-            f"{s['chains']} chains of {s['draws']} draws, after {s['warmup']} of warm-up; seed {s['seed']}",
+            f"{s['chains']} chains of {s['draws']} draws"
+            + (f", each the last of {s['thinning']} iterations" if s["thinning"] > 1 else "")
+            + f", after {s['warmup']} of warm-up; seed {s['seed']}",
         ],
         ["time", f"{fit.seconds['compilation']:.1f} s to compile, {fit.seconds['sampling']:.1f} s to sample"],
     ]

@@ -1,18 +1,20 @@
 """Paths of interacting particles given parameters and data, agent by agent."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from mjp._checks import check_count
+from mjp.inference.agent_colours import Colours
 from mjp.inference.condition import condition
 from mjp.inference.individual_forward_backward import colours_of, possible_path, sweep
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import PathKernel
-from mjp.inference.particle_chain import evaluate
+from mjp.inference.particle_chain import ParticleChain, evaluate
 from mjp.inference.particle_engine import guided_path
 from mjp.inference.rules import cheapest_options
 from mjp.numpyro_bridge import PATH, has_agent_path
@@ -94,9 +96,8 @@ class IndividualForwardBackward(PathKernel):
             site = name + PATH
             model = evaluate(graph)
             order, path = colours_of(model), z[site].astype(jnp.int32)
-            for _ in range(self._sweeps):
-                own, key = jax.random.split(key)
-                path = sweep(model, order, own, path)
+            own, key = jax.random.split(key)
+            path = lax.fori_loop(0, self._sweeps, partial(_sweep, model, order, own), path)
             z[site] = path.astype(state.z[site].dtype)
             moved.append(jnp.mean((z[site] != state.z[site]).astype(state.moved.dtype)))
         return state._replace(i=state.i + 1, z=z, moved=jnp.mean(jnp.stack(moved)), rng_key=following)
@@ -106,6 +107,10 @@ class IndividualForwardBackward(PathKernel):
         if not found:
             raise ValueError("model has no interacting particles whose paths could be drawn")
         return {name: graph for name, (graph, _) in found.items()}
+
+
+def _sweep(model: ParticleChain, order: Colours, key: Array, i: Array, path: Array) -> Array:
+    return sweep(model, order, jax.random.fold_in(key, i), path)
 
 
 def _smallest(k: int) -> Any:
