@@ -268,7 +268,7 @@ class TestFloat32:
         np.testing.assert_allclose(middle(guided)[0].values, mean, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("form", NEW)
+@pytest.mark.parametrize("form", ["square root", pytest.param("stacked", marks=pytest.mark.slow)])
 def test_gradients_equal_finite_differences(form):
     """Also where a coordinate is coupled to nothing that is seen, so that H is singular."""
     y = np.random.default_rng(2).normal(size=(5, 2))
@@ -292,6 +292,7 @@ def test_gradients_equal_finite_differences(form):
     np.testing.assert_allclose(gradient, (found[:5] - found[5:]) / 2e-4, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", NEW)
 def test_second_derivatives_are_those_of_the_canonical_form(form):
     """With coordinates that are not coupled, where a root of H has no derivatives."""
@@ -347,8 +348,8 @@ def test_law_1(form):
     ("form", "observation", "options"),
     [
         ("square root", "nearly exact", {"auxiliary": "observations"}),
-        ("stacked", "nearly exact", {}),
-        ("stacked", "exact", {"auxiliary": "observations"}),
+        pytest.param("stacked", "nearly exact", {}, marks=pytest.mark.slow),
+        pytest.param("stacked", "exact", {"auxiliary": "observations"}, marks=pytest.mark.slow),
         ("square root", "tilted", {"auxiliary": "prior mean"}),
         ("stacked", "tilted", {"auxiliary": "prior mean"}),
     ],

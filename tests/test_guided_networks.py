@@ -188,9 +188,8 @@ def test_closed_forms_sum_to_one():
     assert abs(float(critical(5.0, 4.0, 0.7) - near(5.0, 4.0, 0.7))) < 1e-4
 
 
-@pytest.mark.parametrize(
-    "guide", ["linear noise", pytest.param("conditioned hazard", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", ["linear noise", "conditioned hazard"])
 def test_rates_that_change_at_breaks(guide):
     network = mjp.ReactionNetwork(
         [("0 -> X", np.array([2.0, 14.0, 5.0])), ("X -> 0", 0.8)], breaks=[0.3, 1.2]
@@ -257,7 +256,7 @@ def enzyme(kind):
     return graph, truth(network, initial, times, [density(row) for row in values])
 
 
-QUICK = {("partial", "linear noise"), ("exact", "conditioned hazard")}
+QUICK = {("exact", "conditioned hazard")}
 
 
 @pytest.mark.parametrize(
@@ -279,6 +278,7 @@ def test_enzyme_kinetics_against_its_273_states(kind, guide):
     close(found, expected)
 
 
+@pytest.mark.slow
 def test_a_closed_form_beside_a_guide_for_the_rest():
     """X decays to Y: X is seen exactly, Y with noise, and the product guides both."""
     network, times = mjp.ReactionNetwork([("X -> Y", 0.5), ("Y -> 0", 0.8)]), [0.0, 1.0]
@@ -296,6 +296,7 @@ def test_a_closed_form_beside_a_guide_for_the_rest():
 # --------------------------------------------------------------------------- particle filters
 
 
+@pytest.mark.slow
 def test_particle_filters_are_unbiased():
     times = np.linspace(0.0, 1.5, 6)
     y = np.array([NAN, 40.0, NAN, 33.0, 30.0, 20.0])

@@ -238,7 +238,11 @@ def test_the_density_of_a_path_and_its_slope():
     np.testing.assert_allclose(slope, (moved[:2] - moved[2:]) / (2 * h), rtol=1e-6)
 
 
-@pytest.mark.parametrize("totals", [False, True], ids=["colours side by side", "one by one"])
+@pytest.mark.parametrize(
+    "totals",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["colours side by side", "one by one"],
+)
 def test_paths_drawn_agent_by_agent_have_the_enumerated_law(totals):
     """Every marginal and two neighbours together, to 4 standard errors of a chain of sweeps."""
     chain, truth = observed_chain(totals), enumerated(totals)

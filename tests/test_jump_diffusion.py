@@ -30,7 +30,7 @@ def mixture(value=2.6, deviation=0.1):
     return np.sum(stats.poisson.pmf(n, 3.0) * stats.norm.pdf(value, 0.2 + n * 0.5, spread))
 
 
-@pytest.mark.parametrize("defence", [1.0, 2.0])
+@pytest.mark.parametrize("defence", [pytest.param(1.0, marks=pytest.mark.slow), 2.0])
 def test_evidence(defence):
     assert np.isclose(mixture(), 0.21681, atol=5e-6)
     guided = mjp.condition(seen(merton(defence=defence)), iterations=1)
@@ -39,6 +39,7 @@ def test_evidence(defence):
     assert float(found.ess) > 0.3 * 3000
 
 
+@pytest.mark.slow
 def test_without_jumps():
     """A rate of zero leaves Brownian motion with drift: the guide is exact and weights vanish."""
     process = merton(rate=lambda t, x: 0.0 * t, defence=1.0)

@@ -115,7 +115,9 @@ WITH_BREAKS = pytest.mark.parametrize("breaks", [False, True], ids=["constant ra
 
 
 @KINDS
-@WITH_BREAKS
+@pytest.mark.parametrize(
+    "breaks", [pytest.param(False, marks=pytest.mark.slow), True], ids=["constant rates", "breaks"]
+)
 def test_moments_equal_van_loan_integrals(kind, breaks):
     _, path, _ = draws(kind, breaks)
     if EDGES[kind][-1] == "exact":

@@ -60,7 +60,10 @@ def effective(values):
     return float(np.min(numpyro.diagnostics.effective_sample_size(np.asarray(values)[None])))
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(
+    "name",
+    ["pCN", "∞-HMC", *(pytest.param(n, marks=pytest.mark.slow) for n in ("pCN, 3 blocks", "∞-MALA"))],
+)
 def test_a_kernel_alone_draws_the_path_given_the_data(name):
     mcmc = run(KERNELS[name](path_only), 4000, 1, ("mean_accept",))
     accept = float(mcmc.get_extra_fields()["mean_accept"][-1])

@@ -213,6 +213,7 @@ def test_roots_have_the_labels_that_their_edges_ask_for():
     assert path.label("after") in ("runs", "fails")
 
 
+@pytest.mark.slow
 def test_simulated_observations_have_the_law_of_the_model():
     graph, _ = switching_chain(1)
     draw = jax.vmap(lambda key: mjp.simulate(graph, key).observations)(

@@ -82,6 +82,7 @@ def test_the_density_of_a_path():
     np.testing.assert_allclose(law.packed(path), value, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sweeps_leave_the_conditioned_law_and_lead_to_it():
     law = StatePathLaw(graph(), 24)
     guided = mjp.condition(graph(), max_jumps=24)
