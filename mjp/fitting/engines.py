@@ -19,19 +19,22 @@ _SWEEPS = 4  # through the agents, whose paths are cheaper to draw than NUTS giv
 _DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
 
 
+def check_engine(engine: Any) -> None:
+    """Raise TypeError for what is neither a name nor a NumPyro kernel, ValueError for an unknown name."""
+    if not isinstance(engine, str | MCMCKernel):
+        raise TypeError(f"engine must be a name or a NumPyro kernel, got {type(engine).__name__}")
+    if isinstance(engine, str) and engine not in ("auto", "nuts"):
+        raise ValueError(f"engine must be 'auto', 'nuts' or a NumPyro kernel, got {engine!r}")
+
+
 def choose_engine(
     model: Callable, engine: str | MCMCKernel, args: tuple, kwargs: dict
 ) -> tuple[str, Callable[[], MCMCKernel]]:
     """Name of the engine and a maker of fresh kernels.
 
     Raises:
-        ValueError: an engine that does not exist, a model without latent sites, or with discrete ones.
-        TypeError: an engine that is neither a name nor a NumPyro kernel.
+        ValueError: a model without latent sites, or with discrete ones; an engine that does not suit it.
     """
-    if not isinstance(engine, str | MCMCKernel):
-        raise TypeError(f"engine must be a name or a NumPyro kernel, got {type(engine).__name__}")
-    if isinstance(engine, str) and engine not in ("auto", "nuts"):
-        raise ValueError(f"engine must be 'auto', 'nuts' or a NumPyro kernel, got {engine!r}")
     sites = latent_sites(model, args, kwargs)
     states = [name for name, site in sites.items() if isinstance(site["fn"], StatePathLaw)]
     if states:

@@ -15,7 +15,7 @@ from mjp.fitting.anchoring import prepared
 from mjp.fitting.chains import Runner, run_chains
 from mjp.fitting.checkpoint import Checkpoint
 from mjp.fitting.diagnose import explain_bad_start
-from mjp.fitting.engines import choose_engine
+from mjp.fitting.engines import check_engine, choose_engine
 from mjp.fitting.progress import ChainProgress
 from mjp.fitting.result import Fit
 
@@ -67,6 +67,7 @@ def fit(
     for name, value, least in numbers:
         if int(value) != value or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+    check_engine(engine)
     began = time.perf_counter()
     # a kernel draws with the guides of the model as it is, and its paths are read with them
     if not isinstance(engine, MCMCKernel):
