@@ -106,7 +106,14 @@ def made_fit(model, *args, coords=None, **samples) -> mjp.Fit:
         },
         last_states=None,
         make_kernel=None,  # type: ignore[arg-type]
-        settings={"model": model.__name__, "draws": draws, "warmup": 10, "chains": chains, "seed": 0},
+        settings={
+            "model": model.__name__,
+            "draws": draws,
+            "warmup": 10,
+            "chains": chains,
+            "thinning": 1,
+            "seed": 0,
+        },
         seconds={"compilation": 1.0, "sampling": 2.0},
         coords=coords or {},
     )
