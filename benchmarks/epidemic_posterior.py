@@ -23,7 +23,7 @@ from mjp.models import influenza
 from mjp.models.series import Series
 
 NAMES = ("contact", "recovery", "overdispersion")
-PARTICLES, MOVES, EVENTS = 150, 40, 700
+PARTICLES, MOVES, EVENTS = 150, 10, 700
 PRIORS = (
     dist.TruncatedNormal(2.0, 1.0, low=0.0),
     dist.TruncatedNormal(0.4, 0.5, low=0.0),

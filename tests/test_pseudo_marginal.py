@@ -47,12 +47,11 @@ def run(kernel, warmup, draws, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("screened", "moves"), [(True, 20), (False, 5)])
-def test_draws_have_the_exact_posterior(screened, moves):
+def test_draws_have_the_exact_posterior():
     """First and second moments of the log-rates agree with NUTS on the truncated network."""
     exact = run(NUTS(marginal), 300, 2000, 0).get_samples()
-    found = run(PseudoMarginal(model, particles=30, moves=moves, screened=screened), 400, 4000, 1)
-    assert 0.06 < np.mean(found.get_extra_fields()["accept_prob"]) < 0.3
+    found = run(PseudoMarginal(model, particles=30, moves=5), 400, 4000, 1)
+    assert 0.08 < np.mean(found.get_extra_fields()["accept_prob"]) < 0.3
     draws = found.get_samples()
     for name in ("birth", "death"):
         for power in (1, 2):

@@ -1,4 +1,4 @@
-"""Parameters and jump paths by random walks, screening and bootstrap filters: pseudo-marginal Metropolis."""
+"""Parameters and jump paths by random walks and bootstrap filters: pseudo-marginal Metropolis."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,19 +9,16 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.gibbs import conditioned, with_conditioning
 from numpyro.infer.mcmc import MCMCKernel
-from numpyro.infer.util import constrain_fn, potential_energy
+from numpyro.infer.util import constrain_fn
 
 from mjp._checks import check_count, check_particles
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
-from mjp.numpyro_bridge import with_linear_noise
 
 _FORGETTING, _OFFSET = 0.6, 50  # of the scale: move number n has weight (n + offset) ** -forgetting
 _FIRST_SCALE = 0.1  # of steps of unconstrained parameters
 _RIDGE = 1e-6
-_UNSCREENED = 0.05  # share of moves that reach where the approximation would let none
-_NEVER = 1e10  # energy where the approximation has none
 
 
 class PseudoMarginalState(NamedTuple):
@@ -30,9 +27,8 @@ class PseudoMarginalState(NamedTuple):
     Attributes:
         z: unconstrained parameters, and paths.
         log_evidence: estimate that belongs to them.
-        screening_energy: minus the log-density of the parameters under the linear noise approximation.
         mean, covariance: of the parameters, as far as the warm-up has seen them; log_scale: of steps.
-        accept_prob: mean over the last moves, by the screening alone if there is one.
+        accept_prob: mean over the last moves.
         moved: share of the last moves that were accepted.
         particle_ess: smallest effective share of the particles of the last filter.
         overflow: particles of the last moves whose events did not fit the buffer.
@@ -42,7 +38,6 @@ class PseudoMarginalState(NamedTuple):
     z: dict[str, Array]
     log_evidence: Array
     potential_energy: Array
-    screening_energy: Array
     mean: Array
     covariance: Array
     log_scale: Array
@@ -63,12 +58,6 @@ class PseudoMarginal(MCMCKernel):
     Covariance and length of the steps are adapted in the warm-up (Andrieu & Thoms 2008, Statistics and
     Computing 18:343, algorithm 4), and kept after it.
 
-    Most moves that would be rejected are so before a filter runs: each is first accepted or not with the
-    linear noise approximation's evidence in place of the estimate, and what passes is accepted with the
-    ratio of the two (delayed acceptance; Christen & Fox 2005, J. Comput. Graph. Stat. 14:795; for
-    stochastic kinetics Golightly, Henderson & Sherlock 2015, Stat. Comput. 25:1039). A twentieth of the
-    moves goes without, for parameters where the approximation fails.
-
     Moves are cheap, and nothing has to be differentiable. It is the kernel of choice where observations are
     noisy and parameters few; `ParticleMarginal` guides its particles, and moves many parameters by NUTS.
 
@@ -78,33 +67,22 @@ class PseudoMarginal(MCMCKernel):
         particles: of each series of each graph. A standard deviation of $\log\hat Z$ of 1 to 2 at a typical
             $\theta$ is about best (Sherlock et al. 2015, Ann. Statist. 43:238).
         moves: per draw.
-        screened: whether moves have to pass the linear noise approximation first.
-        target_accept_prob: of the adaptation; default 0.1 for passing the screening, 0.15 without one.
+        target_accept_prob: of the adaptation.
 
     Raises:
         ValueError: fewer than two particles, a probability that is not between 0 and 1.
     """
 
     def __init__(
-        self,
-        model: Callable,
-        *,
-        particles: int = 100,
-        moves: int | None = None,
-        screened: bool = True,
-        target_accept_prob: float | None = None,
+        self, model: Callable, *, particles: int = 100, moves: int = 10, target_accept_prob: float = 0.15
     ):
         check_particles(particles)
-        moves = (40 if screened else 10) if moves is None else moves
         check_count("moves", moves)
-        if target_accept_prob is None:
-            target_accept_prob = 0.1 if screened else 0.15
         if not 0 < target_accept_prob < 1:
             raise ValueError(f"target_accept_prob must be between 0 and 1, got {target_accept_prob}")
         self._model, self._particles, self._moves = model, particles, moves
-        self._target, self._screened = target_accept_prob, screened
+        self._target = target_accept_prob
         self._conditioned = conditioned(model)
-        self._smooth = with_linear_noise(self._conditioned)
 
     @property
     def sample_field(self) -> str:
@@ -148,7 +126,6 @@ class PseudoMarginal(MCMCKernel):
             z={**free, **paths},
             log_evidence=evidence,
             potential_energy=energy,
-            screening_energy=self._screening_energy(free, model_args, model_kwargs).astype(flat.dtype),
             mean=flat,
             covariance=_FIRST_SCALE**2 * jnp.eye(len(flat), dtype=flat.dtype),
             log_scale=zero,
@@ -182,7 +159,7 @@ class PseudoMarginal(MCMCKernel):
     def _move(
         self, state: PseudoMarginalState, key: Array, args: tuple, kwargs: dict | None
     ) -> tuple[PseudoMarginalState, Array, Array]:
-        step_key, screen_key, path_key, accept_key = jax.random.split(key, 4)
+        step_key, path_key, accept_key = jax.random.split(key, 3)
         free, paths = parted(state.z)
         flat, unravel = ravel_pytree(free)
         d = len(flat)
@@ -190,45 +167,23 @@ class PseudoMarginal(MCMCKernel):
         root = jnp.linalg.cholesky(state.covariance + ridge)
         step = root @ jax.random.normal(step_key, (d,), flat.dtype)
         proposed = unravel(flat + jnp.exp(state.log_scale) * 2.38 / jnp.sqrt(d) * step)
-        screening = self._screening_energy(proposed, args, kwargs).astype(flat.dtype)
-        more = screening - state.screening_energy
-        passing = jnp.exp(-jnp.maximum(more, 0.0))
-        plain, chance = jax.random.uniform(screen_key, (2,), flat.dtype)
-        more = jnp.where(plain < _UNSCREENED, 0.0, more)
-        passed = chance < jnp.exp(-more)
-
-        def estimate() -> tuple:
-            constrained = constrain_fn(self._conditioned, args, with_conditioning(kwargs, paths), proposed)
-            given = with_conditioning(kwargs, {**constrained, **paths})
-            found, evidence, report = self._filter(path_key, args, given)
-            energy = prior_energy(self._conditioned, proposed, paths, args, kwargs) - evidence
-            return found, evidence, jnp.where(jnp.isnan(energy), jnp.inf, energy), report
-
-        shapes = jax.eval_shape(estimate)
-        found, evidence, energy, report = lax.cond(
-            passed, estimate, lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        )
-        probability = jnp.exp(jnp.minimum(state.potential_energy - energy + more, 0.0))
-        probability = jnp.where(jnp.isnan(probability) | ~passed, 0.0, probability).astype(flat.dtype)
-        accepted = jax.random.uniform(accept_key, dtype=flat.dtype) < probability
+        constrained = constrain_fn(self._conditioned, args, with_conditioning(kwargs, paths), proposed)
+        given = with_conditioning(kwargs, {**constrained, **paths})
+        found, evidence, report = self._filter(path_key, args, given)
+        energy = prior_energy(self._conditioned, proposed, paths, args, kwargs) - evidence
+        energy = jnp.where(jnp.isnan(energy), jnp.inf, energy)
+        probability = jnp.exp(jnp.minimum(state.potential_energy - energy, 0.0))
+        probability = jnp.where(jnp.isnan(probability), 0.0, probability).astype(flat.dtype)
+        accepted = jax.random.uniform(accept_key) < probability
         either = lambda new, old: jnp.where(accepted, new, old).astype(old.dtype)
-        ess = jnp.where(passed, report.particle_ess, state.particle_ess)
         state = state._replace(
             z=jax.tree.map(either, {**proposed, **found}, state.z),
             log_evidence=either(evidence, state.log_evidence),
             potential_energy=either(energy, state.potential_energy),
-            screening_energy=either(screening, state.screening_energy),
             moved=state.moved + accepted,
-            particle_ess=ess.astype(state.particle_ess.dtype),
+            particle_ess=report.particle_ess.astype(state.particle_ess.dtype),
         )
-        return state, passing if self._screened else probability, report.overflow
-
-    def _screening_energy(self, free: dict[str, Array], args: tuple, kwargs: dict | None) -> Array:
-        """Minus the log-density of unconstrained parameters under the linear noise approximation."""
-        if not self._screened:
-            return jnp.zeros(())
-        energy: Any = potential_energy(self._smooth, args, kwargs or {}, free)
-        return jnp.where(jnp.isfinite(energy), energy, _NEVER)
+        return state, probability, report.overflow
 
     def _adapted(self, state: PseudoMarginalState, probability: Array, n: Array) -> PseudoMarginalState:
         flat = ravel_pytree(parted(state.z)[0])[0]
