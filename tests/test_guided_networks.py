@@ -188,8 +188,9 @@ def test_closed_forms_sum_to_one():
     assert abs(float(critical(5.0, 4.0, 0.7) - near(5.0, 4.0, 0.7))) < 1e-4
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("guide", ["linear noise", "conditioned hazard"])
+@pytest.mark.parametrize(
+    "guide", ["linear noise", pytest.param("conditioned hazard", marks=pytest.mark.slow)]
+)
 def test_rates_that_change_at_breaks(guide):
     network = mjp.ReactionNetwork(
         [("0 -> X", np.array([2.0, 14.0, 5.0])), ("X -> 0", 0.8)], breaks=[0.3, 1.2]
@@ -278,7 +279,6 @@ def test_enzyme_kinetics_against_its_273_states(kind, guide):
     close(found, expected)
 
 
-@pytest.mark.slow
 def test_a_closed_form_beside_a_guide_for_the_rest():
     """X decays to Y: X is seen exactly, Y with noise, and the product guides both."""
     network, times = mjp.ReactionNetwork([("X -> Y", 0.5), ("Y -> 0", 0.8)]), [0.0, 1.0]

@@ -39,7 +39,6 @@ def test_evidence(defence):
     assert float(found.ess) > 0.3 * 3000
 
 
-@pytest.mark.slow
 def test_without_jumps():
     """A rate of zero leaves Brownian motion with drift: the guide is exact and weights vanish."""
     process = merton(rate=lambda t, x: 0.0 * t, defence=1.0)
