@@ -1,4 +1,4 @@
-"""Parameters and jump paths by random walks and bootstrap filters: pseudo-marginal Metropolis."""
+"""Parameters and jump paths by autoregressive moves and bootstrap filters: pseudo-marginal Metropolis."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import solve_triangular
 from numpyro.infer.gibbs import conditioned, with_conditioning
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.infer.util import constrain_fn
@@ -16,8 +17,9 @@ from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
 
-_FORGETTING, _OFFSET = 0.6, 50  # of the scale: move number n has weight (n + offset) ** -forgetting
-_FIRST_SCALE = 0.1  # of steps of unconstrained parameters
+_FORGETTING, _OFFSET = 0.6, 50  # of the step: move number n has weight (n + offset) ** -forgetting
+_FIRST_SCALE = 0.1  # of unconstrained parameters
+_FREEDOM = 5.0  # degrees of freedom of the law that moves preserve
 _RIDGE = 1e-6
 
 
@@ -27,7 +29,8 @@ class PseudoMarginalState(NamedTuple):
     Attributes:
         z: unconstrained parameters, and paths.
         log_evidence: estimate that belongs to them.
-        mean, covariance: of the parameters, as far as the warm-up has seen them; log_scale: of steps.
+        mean, covariance: of the parameters, as far as the warm-up has seen them.
+        log_step: logarithm of the share of a move that is new, at most zero.
         accept_prob: mean over the last moves.
         moved: share of the last moves that were accepted.
         particle_ess: smallest effective share of the particles of the last filter.
@@ -40,7 +43,7 @@ class PseudoMarginalState(NamedTuple):
     potential_energy: Array
     mean: Array
     covariance: Array
-    log_scale: Array
+    log_step: Array
     accept_prob: Array
     moved: Array
     particle_ess: Array
@@ -52,11 +55,16 @@ class PseudoMarginalState(NamedTuple):
 class PseudoMarginal(MCMCKernel):
     r"""Samples parameters and jump paths together, with the evidence estimated by a particle filter.
 
-    Parameters move by a random walk, accepted with the estimate $\hat Z(\theta)$ of a bootstrap filter in
-    place of the evidence; the path is one that the filter has drawn. The posterior is exact for any number
-    of particles (particle marginal Metropolis-Hastings; Andrieu, Doucet & Holenstein 2010, section 2.4.2).
-    Covariance and length of the steps are adapted in the warm-up (Andrieu & Thoms 2008, Statistics and
-    Computing 18:343, algorithm 4), and kept after it.
+    Moves are accepted with the estimate $\hat Z(\theta)$ of a bootstrap filter in place of the evidence; the
+    path is one that the filter has drawn. The posterior is exact for any number of particles (particle
+    marginal Metropolis-Hastings; Andrieu, Doucet & Holenstein 2010, section 2.4.2).
+
+    Parameters move autoregressively, reversibly for a Student t law with the moments m and C of what the
+    warm-up has seen (Kamatani 2017, J. Appl. Probab. 54:638):
+    $\theta' = m + \sqrt{1 - \beta^2} (\theta - m) + \beta w^{-1/2} C^{1/2} \xi$, with w from its law given
+    $\theta$ under the t law. Where the posterior is close to it, $\beta = 1$ will do and moves are independent
+    of where they start; where it is not, small $\beta$ makes a random walk of them. $\beta$, m and C are
+    adapted in the warm-up (Andrieu & Thoms 2008, Statistics and Computing 18:343), and kept after it.
 
     Moves are cheap, and nothing has to be differentiable. It is the kernel of choice where observations are
     noisy and parameters few; `ParticleMarginal` guides its particles, and moves many parameters by NUTS.
@@ -67,14 +75,14 @@ class PseudoMarginal(MCMCKernel):
         particles: of each series of each graph. A standard deviation of $\log\hat Z$ of 1 to 2 at a typical
             $\theta$ is about best (Sherlock et al. 2015, Ann. Statist. 43:238).
         moves: per draw.
-        target_accept_prob: of the adaptation.
+        target_accept_prob: of the adaptation of $\beta$, which is at most one: acceptance may be higher.
 
     Raises:
         ValueError: fewer than two particles, a probability that is not between 0 and 1.
     """
 
     def __init__(
-        self, model: Callable, *, particles: int = 100, moves: int = 10, target_accept_prob: float = 0.15
+        self, model: Callable, *, particles: int = 100, moves: int = 5, target_accept_prob: float = 0.15
     ):
         check_particles(particles)
         check_count("moves", moves)
@@ -128,7 +136,7 @@ class PseudoMarginal(MCMCKernel):
             potential_energy=energy,
             mean=flat,
             covariance=_FIRST_SCALE**2 * jnp.eye(len(flat), dtype=flat.dtype),
-            log_scale=zero,
+            log_step=zero,
             accept_prob=zero,
             moved=zero,
             particle_ess=zero,
@@ -162,17 +170,14 @@ class PseudoMarginal(MCMCKernel):
         step_key, path_key, accept_key = jax.random.split(key, 3)
         free, paths = parted(state.z)
         flat, unravel = ravel_pytree(free)
-        d = len(flat)
-        ridge = _RIDGE * _FIRST_SCALE**2 * jnp.eye(d, dtype=flat.dtype)
-        root = jnp.linalg.cholesky(state.covariance + ridge)
-        step = root @ jax.random.normal(step_key, (d,), flat.dtype)
-        proposed = unravel(flat + jnp.exp(state.log_scale) * 2.38 / jnp.sqrt(d) * step)
+        proposed, ratio = self._proposed(state, flat, step_key)
+        proposed = unravel(proposed)
         constrained = constrain_fn(self._conditioned, args, with_conditioning(kwargs, paths), proposed)
         given = with_conditioning(kwargs, {**constrained, **paths})
         found, evidence, report = self._filter(path_key, args, given)
         energy = prior_energy(self._conditioned, proposed, paths, args, kwargs) - evidence
         energy = jnp.where(jnp.isnan(energy), jnp.inf, energy)
-        probability = jnp.exp(jnp.minimum(state.potential_energy - energy, 0.0))
+        probability = jnp.exp(jnp.minimum(state.potential_energy - energy + ratio, 0.0))
         probability = jnp.where(jnp.isnan(probability), 0.0, probability).astype(flat.dtype)
         accepted = jax.random.uniform(accept_key) < probability
         either = lambda new, old: jnp.where(accepted, new, old).astype(old.dtype)
@@ -185,6 +190,21 @@ class PseudoMarginal(MCMCKernel):
         )
         return state, probability, report.overflow
 
+    def _proposed(self, state: PseudoMarginalState, flat: Array, key: Array) -> tuple[Array, Array]:
+        """Parameters (d,), and the log of the ratio of the t law at the old ones to that at the new ones."""
+        scale_key, noise_key = jax.random.split(key)
+        d = len(flat)
+        ridge = _RIDGE * _FIRST_SCALE**2 * jnp.eye(d, dtype=flat.dtype)
+        root = jnp.linalg.cholesky(state.covariance + ridge)
+        old = solve_triangular(root, flat - state.mean, lower=True)
+        distance = jnp.sum(old**2)
+        w = 2 * jax.random.gamma(scale_key, 0.5 * (_FREEDOM + d), dtype=flat.dtype) / (_FREEDOM + distance)
+        step = jnp.exp(state.log_step)
+        noise = jax.random.normal(noise_key, (d,), flat.dtype) / jnp.sqrt(w)
+        new = jnp.sqrt(1 - step**2) * old + step * noise
+        growth = jnp.log1p(jnp.sum(new**2) / _FREEDOM) - jnp.log1p(distance / _FREEDOM)
+        return state.mean + root @ new, 0.5 * (_FREEDOM + d) * growth
+
     def _adapted(self, state: PseudoMarginalState, probability: Array, n: Array) -> PseudoMarginalState:
         flat = ravel_pytree(parted(state.z)[0])[0]
         n, on = n.astype(flat.dtype) + _OFFSET, state.i < state.num_warmup
@@ -194,7 +214,7 @@ class PseudoMarginal(MCMCKernel):
         return state._replace(
             mean=state.mean + weight * away,
             covariance=state.covariance + weight * (jnp.outer(away, away) - state.covariance),
-            log_scale=state.log_scale + faster * (probability - self._target),
+            log_step=jnp.minimum(state.log_step + faster * (probability - self._target), 0.0),
         )
 
     def _filter(self, key: Array, args: tuple, given: dict | None) -> tuple:
