@@ -51,3 +51,15 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True)
+def full_compilation(request: pytest.FixtureRequest, quick_compilation: None) -> Iterator[None]:
+    """Optimise what slow tests run, which takes far longer than its compilation."""
+    if not request.node.get_closest_marker("slow"):
+        yield
+        return
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

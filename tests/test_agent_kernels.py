@@ -261,13 +261,20 @@ def test_simulation_based_calibration():
 # ------------------------------------------------------------------------- a hundred agents
 
 
+@pytest.fixture
+def single_precision():
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*chains have not mixed")
+@pytest.mark.usefixtures("single_precision")
 def test_an_epidemic_of_a_hundred_agents():
     """The setting of van der Meulen & Schauer (arXiv 2010.03509): ten full snapshots, 49 steps apart.
 
     Chains that agree, and the rates of the simulation inside of the 99% intervals. Rates and paths hold each
-    other, that of infection most: it is correlated over some fifty iterations.
+    other, that of infection most: it is correlated over some fifty iterations, of which every fifth is kept.
     """
     n, truth = 100, {"infection": 2.5, "recovery": 0.6, "waning": 0.1}
     network = nx.Graph()
@@ -288,9 +295,9 @@ def test_an_epidemic_of_a_hundred_agents():
         rates = [numpyro.sample(name, dist.Exponential(1 / mean)) for name, mean in means.items()]
         mjp.sample("epidemic", graph(rates, seen))
 
-    fit = mjp.fit(line, seen, draws=4000, warmup=500, chains=4, progress=False)
+    fit = mjp.fit(line, seen, draws=3000, warmup=1000, thinning=5, chains=4, progress=False)
     for name, value in truth.items():
         draws = fit.samples[name]
-        assert split_gelman_rubin(draws) < 1.05
+        assert split_gelman_rubin(draws) < 1.01
         low, high = np.quantile(draws, [0.005, 0.995])
         assert low < value < high

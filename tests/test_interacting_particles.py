@@ -35,18 +35,44 @@ def directed():
     return network
 
 
+def two_networks():
+    """Contacts of two kinds; one of them is in both networks."""
+    home, work = directed(), nx.DiGraph()
+    home.remove_edges_from([(1, 2), (2, 3), (0, 3)])
+    work.add_nodes_from(reversed(range(N)))
+    work.add_weighted_edges_from([(1, 2, 0.5), (2, 3, 1.0), (0, 3, 0.7), (0, 1, 0.4)])
+    return {"home": home, "work": work}
+
+
 def influence(network):
-    return nx.to_numpy_array(network, nodelist=list(network.nodes)).T
+    return nx.to_numpy_array(network, nodelist=sorted(network.nodes)).T
 
 
 def epidemic(network, **options):
     return mjp.InteractingParticles.sirs(network, **{**RATES, **options})
 
 
-def observed_chain(totals=True):
+KINDS = {"home": 1.2, "work": 0.8}  # rates of infection
+
+
+def process_of(networks):
+    """With contacts in "one" network or in "two"."""
+    if networks == "two":
+        return epidemic(two_networks(), infection=KINDS, weight="weight")
+    return epidemic(directed(), weight="weight")
+
+
+def step_of(networks):
+    if networks == "two":
+        force = sum(KINDS[kind] * influence(network) for kind, network in two_networks().items())
+        return sirs_step(force, 1.0, *list(RATES.values())[1:], DURATION)
+    return sirs_step(influence(directed()), *RATES.values(), DURATION)
+
+
+def observed_chain(totals=True, networks="one"):
     """A chain that is observed in every way there is."""
     chain = mjp.chain(
-        epidemic(directed(), weight="weight"),
+        process_of(networks),
         DURATION * np.arange(T),
         initial=dist.Categorical(jnp.asarray(FIRST)),
     )
@@ -73,9 +99,8 @@ def likelihood(time, configuration, totals=True):
     return value
 
 
-def enumerated(totals=True):
-    step = sirs_step(influence(directed()), *RATES.values(), DURATION)
-    return Enumerated(N, K, step, FIRST, T, lambda t, c: likelihood(t, c, totals))
+def enumerated(totals=True, networks="one"):
+    return Enumerated(N, K, step_of(networks), FIRST, T, lambda t, c: likelihood(t, c, totals))
 
 
 # ------------------------------------------------------------------------------------------ rules
@@ -149,6 +174,28 @@ def test_simulated_states_have_the_enumerated_law():
             assert abs(np.mean(last[:, agent] == state) - p) < error + 1e-12
 
 
+def test_a_rule_sees_the_neighbours_in_each_network():
+    """Out of two networks that hold the agents in different orders, against the matrix of weights of each."""
+
+    def joins(neighbours, at):
+        assert list(neighbours) == ["home", "work"]
+        push = at["push"] * neighbours["home"]["in"] + 0.3 * neighbours["work"]["out"] ** 2
+        return {("out", "in"): 1 - jnp.exp(-push)}
+
+    networks = two_networks()
+    process = mjp.InteractingParticles(
+        networks, joins, ["out", "in"], parameters={"push": 0.7}, weight="weight"
+    )
+    assert (process.n_networks, process.agents) == (2, tuple(range(N)))
+    states = np.array([1, 0, 1, 0])
+    model = evaluate(mjp.chain(process, range(2), initial=["in", "out", "in", "out"], series=2))
+    found = np.asarray(model.rows(jnp.tile(jnp.asarray(states), 2), model.at_step(0)))
+    home, work = (influence(network) for network in networks.values())
+    push = np.exp(-(0.7 * home @ states + 0.3 * (work @ (1 - states)) ** 2))
+    stays_out = np.where(states == 0, push, 0.0)
+    np.testing.assert_allclose(found, np.tile([stays_out, 1 - stays_out], 2), atol=1e-14)
+
+
 # ------------------------------------------------------------------------------------ the two laws
 
 
@@ -185,16 +232,20 @@ def test_neighbours_that_are_known_leave_no_weight():
     np.testing.assert_allclose(weights, 0.0, atol=1e-9)
 
 
-@pytest.mark.parametrize("auxiliary", ["mean field", "projected", "frozen"])
-def test_the_evidence_is_that_of_enumeration(auxiliary):
+@pytest.mark.parametrize(
+    ("auxiliary", "networks"),
+    [("mean field", "one"), ("projected", "one"), ("frozen", "one"), ("projected", "two")],
+)
+def test_the_evidence_is_that_of_enumeration(auxiliary, networks):
     """Any guide gives it, with its standard error; and the better guides give a small one."""
-    chain = observed_chain()
+    chain = observed_chain(networks=networks)
     if auxiliary == "frozen":
         options = {"auxiliary": jnp.tile(jnp.array([1, 0, 0, 1]), (T, 1))}
     else:
         options = {"auxiliary": auxiliary}
     found = mjp.evidence(chain, jax.random.key(1), 4000, **options)
-    assert abs(found.log_evidence - enumerated().log_evidence) < 4 * found.standard_error
+    truth = enumerated(networks=networks).log_evidence
+    assert abs(found.log_evidence - truth) < 4 * found.standard_error
     assert found.standard_error < {"mean field": 0.05, "projected": 0.05, "frozen": 0.1}[auxiliary]
 
 
@@ -239,13 +290,13 @@ def test_the_density_of_a_path_and_its_slope():
 
 
 @pytest.mark.parametrize(
-    "totals",
-    [False, pytest.param(True, marks=pytest.mark.slow)],
-    ids=["colours side by side", "one by one"],
+    ("totals", "networks"),
+    [(False, "one"), (False, "two"), pytest.param(True, "one", marks=pytest.mark.slow)],
+    ids=["colours side by side", "two networks", "one by one"],
 )
-def test_paths_drawn_agent_by_agent_have_the_enumerated_law(totals):
+def test_paths_drawn_agent_by_agent_have_the_enumerated_law(totals, networks):
     """Every marginal and two neighbours together, to 4 standard errors of a chain of sweeps."""
-    chain, truth = observed_chain(totals), enumerated(totals)
+    chain, truth = observed_chain(totals, networks), enumerated(totals, networks)
     model = evaluate(chain)
     order = colours_of(model)
     assert len(order.members) == (N if totals else 3)
@@ -311,6 +362,32 @@ def two_processes():
         (lambda: declared(network=nx.Graph()), ValueError, "at least one node"),
         (lambda: declared(network=looped()), ValueError, "agent 1 is in contact with itself"),
         (lambda: declared(weight="w"), ValueError, "contact 0 - 1 has no attribute 'w'"),
+        (lambda: declared(network={}), ValueError, "network must name at least one network"),
+        (
+            lambda: declared(network={"a": nx.path_graph(3), "b": [(0, 1)]}),
+            TypeError,
+            r"network\['b'\] must be a networkx.Graph",
+        ),
+        (
+            lambda: declared(network={"a": nx.path_graph(3), "b": nx.path_graph(4)}),
+            ValueError,
+            r"network\['b'\]: networks must have the same nodes, but not all have 3",
+        ),
+        (
+            lambda: epidemic({"a": nx.path_graph(3)}, infection={"b": 1.0}),
+            ValueError,
+            r"infection must give a rate for each network, \['a'\], got \['b'\]",
+        ),
+        (
+            lambda: epidemic(nx.path_graph(3), infection={"b": 1.0}),
+            TypeError,
+            "infection must be one rate where there is one network",
+        ),
+        (
+            lambda: mjp.InteractingParticles.ising({"a": nx.path_graph(3)}, 0.1),
+            TypeError,
+            "network must be one network",
+        ),
         (lambda: declared(states=["a", "a"]), ValueError, "states must be distinct"),
         (lambda: declared(rule=0.3), TypeError, "rule must be a function"),
         (lambda: declared(states=["a", "c"]), ValueError, "rule: unknown state 'b'"),

@@ -19,7 +19,7 @@ class Colours(ByContent):
         members: (C, W) agents of each colour.
         influenced: (C, P) agents that some member influences.
         by: (C, P) position of that member in its row; W for padding.
-        weights: (C, P) of the contacts.
+        weights: (C, M, P) of the contacts in each network.
     """
 
     members: np.ndarray
@@ -68,7 +68,7 @@ def _tables(groups: list[np.ndarray], contacts: Contacts) -> Colours:
     for group in groups:
         counts = starts[group + 1] - starts[group]
         edges = np.concatenate([order[starts[i] : starts[i + 1]] for i in group])
-        found.append((contacts.targets[edges], np.repeat(np.arange(len(group)), counts), strengths[edges]))
+        found.append((contacts.targets[edges], np.repeat(np.arange(len(group)), counts), strengths[:, edges]))
     most = max(len(edges[0]) for edges in found)
 
     def padded(rows: list, length: int, filler: float) -> np.ndarray:
@@ -77,9 +77,10 @@ def _tables(groups: list[np.ndarray], contacts: Contacts) -> Colours:
             table[i, : len(row)] = row
         return table
 
+    by_network = [padded([edges[2][m] for edges in found], most, 0.0) for m in range(len(strengths))]
     return Colours(
         padded(groups, width, n),
         padded([edges[0] for edges in found], most, n),
         padded([edges[1] for edges in found], most, width),
-        padded([edges[2] for edges in found], most, 0.0),
+        np.stack(by_network, axis=1),
     )

@@ -39,8 +39,10 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
     first = _with_dummy(model.first.T)  # (N + 1, K)
     at = {name: v.T if v.shape[1] == 1 else _with_dummy(v.T) for name, v in model.at.items()}
     start = path.T.astype(jnp.int32)
-    # (N + 1, F) for every state: kept apart, what a rule does not read is never computed
+    # (N + 1, F) for every network and state: kept apart, what a rule does not read is never computed
     field = [_with_dummy(share) for share in model.neighbours_in_time(start[:, :-1])]
+
+    planes = [(m, s) for m in range(model.process.n_networks) for s in range(k)]
 
     def matrices(field: list[Array], agents: Array) -> list[list[Array]]:
         """Transition probabilities [a][b], (A, F), of agents (A,) with neighbours [s], (A, F)."""
@@ -56,7 +58,7 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
         ]
         # the dummy's last row and column take what is padded
         before = _with_dummy(old[:, :-1])[by]
-        weights = weights[:, None]
+        weights = weights[..., None]  # (M, P, 1)
         seen = own[members]
         if model.totals_seen:
             seen = seen + totals_likelihood(path, members[0], old[0])
@@ -66,7 +68,8 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
         logs = jnp.zeros((len(members), k, f)).at[:, :, ::steps].add(seen)
         if influenced.shape[0]:
             others = [
-                jnp.maximum(share[influenced] - weights * (before == s), 0.0) for s, share in enumerate(field)
+                jnp.maximum(share[influenced] - weights[m] * (before == s), 0.0)
+                for share, (m, s) in zip(field, planes, strict=True)
             ]
             likelihood = neighbours_likelihood(path, others, influenced, weights)
             total = jax.ops.segment_sum(likelihood, by, len(members) + 1, indices_are_sorted=True)
@@ -76,8 +79,8 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
         if influenced.shape[0]:
             after = _with_dummy(new[:, :-1])[by]
             field = [
-                share.at[influenced].add(weights * (1.0 * (after == s) - (before == s)))
-                for s, share in enumerate(field)
+                share.at[influenced].add(weights[m] * (1.0 * (after == s) - (before == s)))
+                for share, (m, s) in zip(field, planes, strict=True)
             ]
         return (path.at[members].set(new), field), None
 
@@ -85,7 +88,9 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
         """Log-likelihoods (P, K, F) of a member's states, from the steps of the agents that it influences."""
         theirs, found = path[influenced], []
         for s in range(k):
-            with_member = [share + weights if b == s else share for b, share in enumerate(others)]
+            with_member = [
+                share + weights[m] if b == s else share for share, (m, b) in zip(others, planes, strict=True)
+            ]
             row = select_rows(matrices(with_member, influenced), theirs[:, :-1])
             chance = sum((jnp.where(theirs[:, 1:] == b, p, 0.0) for b, p in enumerate(row)), jnp.zeros(()))
             found.append(jnp.log(jnp.maximum(chance, floor)))

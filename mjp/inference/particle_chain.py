@@ -89,24 +89,26 @@ class ParticleChain(eqx.Module):
         return jnp.stack([(states == k).astype(dtype) for k in range(self.k)])
 
     def around(self, shares: Array) -> Array:
-        """Sums (K, N, ...) over the neighbours of every agent, of indicators or probabilities (K, N, ...)."""
+        """Sums (M K, N, ...) over the neighbours of every agent, of indicators or probabilities (K, N, ...).
+
+        Those in the first network come first.
+        """
         weights = self.static.contacts.weights
         if len(self.static.contacts.sources) == 0:
-            return jnp.zeros_like(shares)
-        found = []
-        for share in shares:  # one state after the other, since rules seldom read all of them
-            along = take(share, self.static.sources)
-            if weights is not None:
-                along = along * jnp.asarray(weights, share.dtype).reshape(-1, *[1] * (share.ndim - 1))
-            found.append(segment_sum(along, self.static.targets))
-        return jnp.stack(found)
+            return jnp.tile(jnp.zeros_like(shares), (self.process.n_networks, *[1] * (shares.ndim - 1)))
+        # one state after the other, since rules seldom read all of them
+        along = [take(share, self.static.sources) for share in shares]
+        if weights is not None:
+            factors = jnp.asarray(weights, shares.dtype).reshape(*weights.shape, *[1] * (shares.ndim - 2))
+            along = [factor * one for factor in factors for one in along]
+        return jnp.stack([segment_sum(one, self.static.targets) for one in along])
 
     def neighbours(self, states: Array) -> Array:
-        """Numbers of neighbours (K, N) by state."""
+        """Numbers of neighbours (M K, N) by network and state."""
         return self.around(self.indicators(states))
 
     def neighbours_in_time(self, paths: Array) -> Array:
-        """Numbers of neighbours (K, N, F) by state along paths (N, F)."""
+        """Numbers of neighbours (M K, N, F) by network and state along paths (N, F)."""
         return self.around(self.indicators(paths))
 
     def rows(self, states: Array, at: Mapping[str, Array]) -> list[Array]:

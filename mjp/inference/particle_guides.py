@@ -72,9 +72,9 @@ def backward_filter(model: ParticleChain, means: Array, tilts: Array, *, project
     f, n = model.shape
     own = own_potentials(model, tilts)
     steps = model.static.order.steps
-    weights = model.static.contacts.strengths()
+    weights = model.static.contacts.strengths()  # (M, E)
     sources, targets = model.static.sources, model.static.targets
-    alone = len(weights) == 0
+    alone = weights.size == 0
 
     def normalised(raw: Array) -> tuple[Array, Array]:
         norm = logsumexp(raw, axis=0)
@@ -98,13 +98,15 @@ def backward_filter(model: ParticleChain, means: Array, tilts: Array, *, project
 
     def messages(field: Array, shares: Array, g: Array, expected: Array, at: dict[str, Array]) -> Array:
         """Log-potentials (K, N) of agents as neighbours, from the steps of those that they influence."""
+        n_edges = weights.shape[1]
         to, of = (lambda x: take(x, targets, -1)), (lambda x: take(x, sources, -1))
         each = {name: value if value.shape[0] == 1 else to(value) for name, value in at.items()}
-        others = to(field) - weights * of(shares)
+        by_kind = jnp.maximum(to(field).reshape(-1, model.k, n_edges) - weights[:, None] * of(shares), 0.0)
         reference, potential, floor = to(shares), to(g), _LEAST * to(expected)
         found = []
         for k in range(model.k):
-            matrix = model.process.probabilities(jnp.maximum(others, 0.0).at[k].add(weights), each)
+            with_source = by_kind.at[:, k].add(weights).reshape(-1, n_edges)
+            matrix = model.process.probabilities(with_source, each)
             message = jnp.sum(reference * pull_back(matrix, potential), axis=0)
             found.append(jnp.log(jnp.maximum(message, floor) / to(expected)))
         return segment_sum(jnp.stack(found), Segments(sources.index, n), -1)

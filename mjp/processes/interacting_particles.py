@@ -14,7 +14,7 @@ from mjp.processes import local_rules
 from mjp.processes.contacts import Contacts, contacts_of
 from mjp.processes.process import Process
 from mjp.processes.rule_checks import check_rule, check_steps
-from mjp.processes.state_counts import StateCounts
+from mjp.processes.state_counts import StateCounts, neighbours_of
 
 
 class InteractingParticles(Process):
@@ -37,10 +37,12 @@ class InteractingParticles(Process):
 
     Args:
         network: a `networkx.Graph` of contacts, or a `DiGraph` in which an edge leads from the agent that
-            influences to the one that is influenced.
-        rule: function of the numbers of an agent's neighbours in each state (`neighbours["I"]`) and of a
-            mapping `at` (see `parameters`) to the probabilities of one step, as `{(from, to): probability}`,
-            what is left being the probability to stay, or as a matrix (K, K).
+            influences to the one that is influenced; or several networks of the same agents by name, such as
+            `{"household": ..., "school": ...}`, for contacts of several kinds.
+        rule: function of the numbers of an agent's neighbours in each state (`neighbours["I"]`; of several
+            networks `neighbours["household"]["I"]`) and of a mapping `at` (see `parameters`) to the
+            probabilities of one step, as `{(from, to): probability}`, what is left being the probability to
+            stay, or as a matrix (K, K).
         states: labels of the states.
         parameters: numbers that the rule reads as `at[name]`: one for all agents, or (n,), one each, in the
             order of the network's nodes. `at["duration"]` is the duration of the step; covariates of the
@@ -50,7 +52,7 @@ class InteractingParticles(Process):
     Raises:
         TypeError: not a network, a rule that is not a function or returns something else.
         ValueError: labels that are not distinct, or that the rule's changes do not have; probabilities that
-            are none; parameters of another shape.
+            are none; parameters of another shape; networks that do not have the same nodes.
     """
 
     contacts: Contacts = eqx.field(static=True)
@@ -77,7 +79,7 @@ class InteractingParticles(Process):
         self.rule, self.states = rule, check_labels("states", states)
         self.parameters = {name: _parameter(name, v, self.n) for name, v in (parameters or {}).items()}
         first = {name: jnp.reshape(jnp.asarray(v), -1)[0] for name, v in self.parameters.items()}
-        self.covariates = check_rule(rule, self.states, first)
+        self.covariates = check_rule(rule, self.states, self.contacts.kinds, first)
         if not self.covariates:
             self.check_probabilities({"duration": 1.0})
 
@@ -86,7 +88,7 @@ class InteractingParticles(Process):
         cls, network: Any, infection: Any, recovery: Any, *, external: Any = 0.0, weight: str | None = None
     ) -> "InteractingParticles":
         """Susceptible, infectious, and susceptible again; see `sirs`."""
-        rates = {"infection": infection, "recovery": recovery, "external": external}
+        rates = {**_by_kind(network, infection), "recovery": recovery, "external": external}
         return cls(network, local_rules.sis, ("S", "I"), parameters=_rates(rates), weight=weight)
 
     @classmethod
@@ -94,7 +96,7 @@ class InteractingParticles(Process):
         cls, network: Any, infection: Any, recovery: Any, *, external: Any = 0.0, weight: str | None = None
     ) -> "InteractingParticles":
         """Susceptible, infectious, and immune for good; see `sirs`."""
-        rates = {"infection": infection, "recovery": recovery, "external": external}
+        rates = {**_by_kind(network, infection), "recovery": recovery, "external": external}
         return cls(network, local_rules.sir, ("S", "I", "R"), parameters=_rates(rates), weight=weight)
 
     @classmethod
@@ -117,15 +119,17 @@ class InteractingParticles(Process):
 
         Args:
             infection, recovery, waning: the rates $\lambda$ (of each contact), $\mu$ and $\nu$, per unit of
-                time; a number, or (n,), one per agent at risk.
+                time; a number, or (n,), one per agent at risk. Where `network` names several networks,
+                infection gives the rate in each, by the same names.
             external: the rate $\epsilon$ of infections from outside. Where it is positive, every path has
                 positive probability, which samplers of paths like.
             weight: attribute of the network's edges that multiplies their rate of infection.
 
         Raises:
-            ValueError: a rate that is negative or not finite.
+            ValueError: a rate that is negative or not finite; rates of infection that do not name the
+                networks.
         """
-        rates = {"infection": infection, "recovery": recovery, "waning": waning, "external": external}
+        rates = {**_by_kind(network, infection), "recovery": recovery, "waning": waning, "external": external}
         return cls(network, local_rules.sirs, ("S", "I", "R"), parameters=_rates(rates), weight=weight)
 
     @classmethod
@@ -142,6 +146,7 @@ class InteractingParticles(Process):
         Raises:
             ValueError: probabilities outside of [0, 1].
         """
+        _check_one(network)
         shares = _probabilities({"listening": listening, "mutation": mutation})
         return cls(network, local_rules.voter, states, parameters=shares)
 
@@ -155,6 +160,7 @@ class InteractingParticles(Process):
         Args:
             coupling: $\beta$; field: $h$; a number or (n,).
         """
+        _check_one(network)
         return cls(network, local_rules.ising, (-1, 1), parameters={"coupling": coupling, "field": field})
 
     @property
@@ -166,6 +172,11 @@ class InteractingParticles(Process):
     def agents(self) -> tuple:
         """Names of the agents, the nodes of the network."""
         return self.contacts.agents
+
+    @property
+    def n_networks(self) -> int:
+        """M, how many networks there are."""
+        return max(len(self.contacts.kinds), 1)
 
     @property
     def n_states(self) -> int:
@@ -188,7 +199,7 @@ class InteractingParticles(Process):
         """Probabilities of one step.
 
         Args:
-            neighbours: (K, ...) numbers of neighbours by state; they need not be integers.
+            neighbours: (M K, ...) numbers of neighbours by network and state; they need not be integers.
             at: by name, parameters and covariates with as many axes as `...`, those of length one shared.
 
         Returns:
@@ -212,7 +223,7 @@ class InteractingParticles(Process):
     def _step(self, neighbours: Array, at: Mapping[str, Any]) -> tuple[tuple[Array, ...], ...]:
         """The matrix of one agent, as rows of numbers."""
         k = self.n_states
-        found = self.rule(StateCounts(neighbours, self.states), at)
+        found = self.rule(neighbours_of(neighbours, self.states, self.contacts.kinds), at)
         if not isinstance(found, Mapping):
             return tuple(tuple(found[a, b] for b in range(k)) for a in range(k))
         zero = jnp.zeros((), neighbours.dtype)
@@ -296,9 +307,10 @@ class InteractingParticles(Process):
         Args:
             at: covariates (), and "duration".
         """
-        strengths = np.bincount(self.contacts.targets, self.contacts.strengths(), minlength=1)
+        targets = self.contacts.targets
+        most = [np.bincount(targets, own, minlength=1).max() for own in self.contacts.strengths()]
         values = {**self.parameters, **at}
-        check_steps(self.probabilities, values, self.states, self.agents, float(strengths.max(initial=0.0)))
+        check_steps(self.probabilities, values, self.states, self.agents, np.asarray(most))
 
 
 def _parameter(name: str, value: Any, n: int) -> Any:
@@ -309,6 +321,23 @@ def _parameter(name: str, value: Any, n: int) -> Any:
         raise ValueError(f"{name} must be one number or one per agent, shape ({n},), got shape {array.shape}")
     check_finite(name, array)
     return array
+
+
+def _check_one(network: Any) -> None:
+    if isinstance(network, Mapping):
+        raise TypeError(f"network must be one network for this rule, got several, {list(network)}")
+
+
+def _by_kind(network: Any, infection: Any) -> dict[str, Any]:
+    """The rate of infection, or those in several networks, by the name of the parameter."""
+    if not isinstance(network, Mapping):
+        if isinstance(infection, Mapping):
+            raise TypeError("infection must be one rate where there is one network, got rates by name")
+        return {"infection": infection}
+    if not isinstance(infection, Mapping) or set(infection) != set(network):
+        got = list(infection) if isinstance(infection, Mapping) else type(infection).__name__
+        raise ValueError(f"infection must give a rate for each network, {list(network)}, got {got}")
+    return {local_rules.infection_by(kind): infection[kind] for kind in network}
 
 
 def _rates(rates: dict[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,30 @@
 """Rules of well-known particle systems: probabilities of a step, given an agent's neighbours."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from mjp.processes.state_counts import StateCounts
 
 
 def _happens(rate: Array, duration: Array) -> Array:
     return -jnp.expm1(-rate * duration)
 
 
+def infection_by(kind: Any) -> str:
+    """Name of the parameter that is the rate of infection by contacts of a kind."""
+    return f"infection by {kind}"
+
+
 def _infected(neighbours: Mapping, at: Mapping) -> Array:
-    return _happens(at["infection"] * neighbours["I"] + at["external"], at["duration"])
+    if isinstance(neighbours, StateCounts):
+        rate = at["infection"] * neighbours["I"]
+    else:
+        rate = sum((at[infection_by(kind)] * of["I"] for kind, of in neighbours.items()), jnp.zeros(()))
+    return _happens(rate + at["external"], at["duration"])
 
 
 def sis(neighbours: Mapping, at: Mapping) -> dict:

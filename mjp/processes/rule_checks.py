@@ -11,17 +11,17 @@ from jax import Array
 
 from mjp._checks import is_concrete
 from mjp.processes.process import CovariateRecord
-from mjp.processes.state_counts import StateCounts
+from mjp.processes.state_counts import neighbours_of
 
 _TOLERANCE = 1e-6
 _TOTAL = 1e-4  # as for other transition matrices
 
 
-def check_rule(rule: Callable, states: tuple, parameters: dict[str, Any]) -> tuple[str, ...]:
+def check_rule(rule: Callable, states: tuple, kinds: tuple, parameters: dict[str, Any]) -> tuple[str, ...]:
     """Names that a rule reads beside its parameters and `duration`.
 
     Args:
-        parameters: one number () by name.
+        kinds: names of the networks, empty for one without a name. parameters: one number () by name.
 
     Raises:
         TypeError: a rule that returns neither changes nor a matrix, or changes that are no pairs.
@@ -32,7 +32,7 @@ def check_rule(rule: Callable, states: tuple, parameters: dict[str, Any]) -> tup
     keys: list[Any] = []
 
     def call(counts: Array) -> Any:
-        found = rule(StateCounts(counts, states), at)
+        found = rule(neighbours_of(counts, states, kinds), at)
         if isinstance(found, Mapping):
             keys.extend(found)
             return [jnp.asarray(value) for value in found.values()]
@@ -40,7 +40,8 @@ def check_rule(rule: Callable, states: tuple, parameters: dict[str, Any]) -> tup
         return jnp.asarray(found)
 
     k = len(states)
-    returned = jax.eval_shape(call, jax.ShapeDtypeStruct((k,), jnp.result_type(float)))
+    numbers = jax.ShapeDtypeStruct((k * max(len(kinds), 1),), jnp.result_type(float))
+    returned = jax.eval_shape(call, numbers)
     if keys == [None]:
         if returned.shape != (k, k):
             raise TypeError(
@@ -66,7 +67,7 @@ def _check_change(change: Any, value: Any, states: tuple) -> None:
 
 
 def check_steps(
-    probabilities: Callable, values: Mapping[str, Any], states: tuple, agents: tuple, most: float
+    probabilities: Callable, values: Mapping[str, Any], states: tuple, agents: tuple, most: np.ndarray
 ) -> None:
     """Raise ValueError unless the steps of agents have probabilities that are some, where they are known now.
 
@@ -74,7 +75,7 @@ def check_steps(
 
     Args:
         probabilities: `InteractingParticles.probabilities`. values: what the rule reads, () or (n,) each.
-        most: the number of neighbours of the agent that has most of them.
+        most: (M,) the number of neighbours, in each network, of the agent that has most of them.
     """
     if not all(is_concrete(value) for value in values.values()):
         return
@@ -82,11 +83,12 @@ def check_steps(
     n, k = (1 if shared else len(agents)), len(states)
     each = {name: np.broadcast_to(np.asarray(value, float), (n,)) for name, value in values.items()}
     with jax.ensure_compile_time_eval():
-        for counts in np.concatenate([np.zeros((1, k)), most * np.eye(k)]):
-            rows = probabilities(jnp.asarray(np.tile(counts[:, None], n)), each)
+        for in_state in np.concatenate([np.zeros((1, k)), np.eye(k)]):
+            counts = np.outer(most, in_state)  # (M, K)
+            rows = probabilities(jnp.asarray(np.tile(counts.reshape(-1, 1), n)), each)
             if not all(is_concrete(p) for row in rows for p in row):
                 return  # a rule that reads what is known only when the program runs
-            where = f"with {dict(zip(states, counts.tolist(), strict=True))} neighbours"
+            where = f"with {dict(zip(states, counts.sum(axis=0).tolist(), strict=True))} neighbours"
             _check_rows(np.asarray(rows), states, agents, where)
 
 

@@ -27,3 +27,15 @@ class StateCounts(Mapping):
 
     def __len__(self) -> int:
         return len(self._states)
+
+
+def neighbours_of(array: Array, states: tuple, kinds: tuple) -> Mapping:
+    """What a rule sees of numbers (M K, ...) of neighbours by network and state.
+
+    Args:
+        kinds: names of the networks; empty where there is one without a name.
+    """
+    if not kinds:
+        return StateCounts(array, states)
+    k = len(states)
+    return {kind: StateCounts(array[m * k : (m + 1) * k], states) for m, kind in enumerate(kinds)}
