@@ -24,7 +24,7 @@ from mjp.models import influenza
 from mjp.models.series import Series
 
 NAMES = ("contact", "recovery", "overdispersion")
-PARTICLES, MOVES, EVENTS = 50, 3, 700
+PARTICLES, MOVES, EVENTS = 100, 3, 700
 PEERS_PARTICLES, WARMUP = (50, 150), 1000
 PRIORS = (
     dist.TruncatedNormal(2.0, 1.0, low=0.0),

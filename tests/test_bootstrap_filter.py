@@ -10,6 +10,9 @@ from scipy.linalg import expm
 from scipy.stats import poisson
 
 import mjp
+from mjp.inference.bootstrap_filter import bootstrap_filter
+from mjp.inference.count_engine import evaluate
+from mjp.inference.path_law import PathLaw, pack
 
 NAN = np.nan
 TIMES = np.array([0.0, 0.4, 1.0, 1.7])
@@ -62,6 +65,29 @@ def test_evidence_with_a_law_of_the_first_count():
     graph = series(values, initial)
     ratio = np.exp([float(mjp.smc(graph, k, 300, guided=False).log_evidence[0]) - expected for k in keys])
     assert abs(ratio.mean() - 1) < 4 * ratio.std(ddof=1) / np.sqrt(len(ratio)) < 0.2
+
+
+def test_the_path_that_is_drawn_is_one_that_was_simulated():
+    """Simulated again it ends as before, in every filter; paths are possible, and the evidence is the same."""
+    values = np.array([[NAN, 41.0, NAN, 20.0], [NAN, NAN, 33.0, 9.0]])
+    model = evaluate(series(values, [50], [0.7]), None)
+    law = PathLaw(series(values, [50], [0.7]), 64)
+    for key in jax.random.split(jax.random.key(5), 5):
+        found, bare = bootstrap_filter(model, key, 200, 64), bootstrap_filter(model, key, 200)
+        assert int(found.overflow) == 0
+        np.testing.assert_array_equal(found.log_evidence, bare.log_evidence)
+        path = pack(found.reference.times, found.reference.reactions)
+        assert np.all(np.isfinite(law.log_prob(path)))
+        counts = np.asarray(law.nodes(path))[:8].reshape(2, 4)
+        assert np.all(counts[:, 0] == 50)
+        assert np.all(np.abs(counts[:, -1] - values[:, -1]) < 15)
+
+
+def test_a_path_that_does_not_fit_has_no_weight():
+    model = evaluate(series(np.array([[NAN, 41.0, NAN, 20.0]]), [50]), None)
+    found = bootstrap_filter(model, jax.random.key(0), 200, 8)
+    assert int(found.overflow) > 100
+    assert np.all(np.sum(np.asarray(found.reference.reactions) >= 0, axis=1) <= 8)
 
 
 def test_nobody_alive_is_reported_with_the_edge():

@@ -14,6 +14,7 @@ from scipy.stats import binom, poisson
 
 import mjp
 from mjp.inference.threefry import exponential, threefry, uniform
+from mjp.inference.xoshiro import advance, seeded
 from mjp.processes.reaction_strings import parse_reaction
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -100,6 +101,38 @@ def test_threefry_is_the_generator_of_jax():
     expected = threefry_2x32(jnp.asarray(key), jnp.asarray(counters.reshape(-1)))
     words = threefry(tuple(jnp.asarray(key)), *jnp.asarray(counters))
     np.testing.assert_array_equal(np.concatenate(words), expected)
+
+
+def test_xoshiro_is_that_of_its_authors():
+    """Ten words from the state (1, 2, 3, 4), computed with integers of any length; the first by hand."""
+    rotated = lambda word, places: (word << places | word >> 32 - places) % 2**32
+    a, b, c, d = 1, 2, 3, 4
+    state = tuple(jnp.array([word], jnp.uint32) for word in (a, b, c, d))
+    found, expected = [], []
+    for _ in range(10):
+        bits, state = advance(state)
+        found.append(int(bits[0]))
+        expected.append((rotated((a + d) % 2**32, 7) + a) % 2**32)
+        shifted = b << 9 & 0xFFFFFFFF
+        c, d = c ^ a, d ^ b
+        b, a = b ^ c, a ^ d
+        c, d = c ^ shifted, rotated(d, 11)
+    assert found == expected
+    assert found[0] == (5 << 7) + 1
+
+
+def test_generators_with_different_keys_are_apart():
+    keys = jnp.arange(1000, dtype=jnp.uint32)
+    state, words = seeded((keys, jnp.zeros_like(keys))), []
+    for _ in range(40):
+        bits, state = advance(state)
+        words.append(np.asarray(bits) / 2.0**32)
+    words = np.array(words)
+    assert len(np.unique(words)) > words.size - 5
+    assert abs(words.mean() - 0.5) < 4 / np.sqrt(12 * words.size)
+    neighbours = [np.corrcoef(words[:, 1:].ravel(), words[:, :-1].ravel())[0, 1]]
+    neighbours.append(np.corrcoef(words[1:].ravel(), words[:-1].ravel())[0, 1])
+    assert np.max(np.abs(neighbours)) < 4 / np.sqrt(words.size)
 
 
 def test_uniforms_and_exponentials_stay_in_their_range():

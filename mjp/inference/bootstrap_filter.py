@@ -31,7 +31,8 @@ class Filtered(NamedTuple):
         ess: (blocks, n_components) effective number of particles before each block.
         renewed: (n_components,) all ones: no path is kept from before.
         overflow: number of particles whose events did not fit the buffer, or that were stopped at the limit
-            of events; they got weight zero.
+            of events, which got weight zero; and of paths that rounding kept from being simulated again,
+            whose evidence is set to zero.
         invalid: number of particles that met propensities that are none.
         reference: one path, drawn from the weighted particles, if paths are stored.
         roots: its first states (n_roots, d).
@@ -52,12 +53,15 @@ def bootstrap_filter(
 ) -> Filtered:
     """Filter by simulation, weighting and resampling (Gordon, Salmond & Smith 1993, IEE Proc. F 140:107).
 
-    Systematic resampling, where fewer than half of the particles are effective.
+    Systematic resampling, where fewer than half of the particles are effective. No events are stored, which
+    would take twice as long as to simulate them: the path that is drawn at the end is simulated again, from
+    the states and keys of its particles.
 
     Args:
-        n: particles of each component. size: of the buffers of events, zero to store no paths.
+        n: particles of each component. size: of the buffer of events for a path, zero for none.
     """
-    tables, layout = blocks_of(model), model.static.layout
+    tables, static = blocks_of(model), model.static
+    layout = static.layout
     process, w = model.processes[0], tables.shape[1]
     constants, durations = with_dummy((model.constants[0], model.durations))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
@@ -83,16 +87,15 @@ def bootstrap_filter(
             jax.tree.map(lambda leaf: jnp.repeat(leaf[chosen], n, axis=0), constants),
             jnp.repeat(durations[chosen], n),
             (bits[0], bits[1]),
-            size,
+            0,
             event_limit,
         )
-        x = jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
+        start, x = x, jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
         short = lanes.unfinished | (lanes.n_events > size if size else False)
         lost = (lanes.invalid | short).reshape(w, n)
         weights = before + log_likelihoods(model, children[chosen], x)
         weights = jnp.where(lost | jnp.isnan(weights), -jnp.inf, weights)
-        by_lane = lambda stored: stored.T.reshape(w, n, size)
-        kept = (ancestors, by_lane(lanes.times), by_lane(lanes.reactions)) if size else None
+        kept = (ancestors, (start, x, bits.T.reshape(w, n, 2))) if size else None
         return (x, weights, evidence), (ess, jnp.sum(short), jnp.sum(lanes.invalid), kept)
 
     keys = jax.random.split(key, len(tables))
@@ -101,13 +104,31 @@ def bootstrap_filter(
     ess, short, invalid, kept = out
     total = weighed(weights)[0]
     last = draw_last(last_key, weights, total)
-    first, reference = last, None
+    log_evidence = evidence + total - jnp.log(n)
+    first, reference, short = last, None, jnp.sum(short)
     if kept is not None:
-        first, times, reactions = trace_back(last, kept, tables, model.n_pieces)
-        reference = Reference(times, reactions)
-    component = model.static.component[model.static.root_nodes]
+        first, found = trace_back(last, *kept, tables, model.n_pieces)
+        reference, differs = _simulated_again(model, *found, size)
+        lost = jnp.zeros(w, bool).at[static.component[layout.pieces.children]].max(differs)
+        lost = lost & jnp.isfinite(log_evidence)
+        log_evidence, short = jnp.where(lost, -jnp.inf, log_evidence), short + jnp.sum(lost)
+    component = static.component[static.root_nodes]
     chosen_roots = roots[first[component], jnp.arange(len(component))]
-    faults = (jnp.sum(short), jnp.sum(invalid))
-    return Filtered(
-        evidence + total - jnp.log(n), ess, jnp.ones_like(total), *faults, reference, chosen_roots
+    faults = (short, jnp.sum(invalid))
+    return Filtered(log_evidence, ess, jnp.ones_like(total), *faults, reference, chosen_roots)
+
+
+def _simulated_again(
+    model: CountGraph, starts: Array, ends: Array, keys: Array, size: int
+) -> tuple[Reference, Array]:
+    """The paths (P, size) of one particle on every piece, and whether one does not end as it did before.
+
+    Args:
+        starts, ends: (P, d) states. keys: (P, 2).
+    """
+    counts, words = tuple(starts.T), (keys[:, 0], keys[:, 1])
+    lanes = direct_method(
+        model.processes[0], counts, model.constants[0], model.durations, words, size, size + 1
     )
+    differs = jnp.any(jnp.stack(lanes.counts, axis=-1) != ends, axis=-1)
+    return Reference(lanes.times.T, lanes.reactions.T), differs

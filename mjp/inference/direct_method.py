@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mjp.inference.threefry import exponential, threefry, uniform
+from mjp.inference.threefry import exponential, uniform
+from mjp.inference.xoshiro import advance, seeded
 from mjp.processes.reaction_network import ReactionNetwork
 
 
@@ -64,7 +65,7 @@ def direct_method(
     size: int,
     event_limit: int,
 ) -> Lanes:
-    """Simulate n lanes; event i of a lane depends on its key and i only, whatever the buffer.
+    """Simulate n lanes; the events of a lane depend on its key only, whatever the buffer.
 
     Args:
         counts: the state at the start, one int32 array (n,) per species.
@@ -78,10 +79,10 @@ def direct_method(
     n = durations.shape[0]
     durations = durations.astype(dtype)
 
-    def step(lane: tuple, index: Array) -> tuple[tuple, Array, Array]:
-        (time, lost, x, active, invalid), end, constant, key = lane
-        # without the barrier XLA would compute the bits anew for every output of the step
-        wait, which = lax.optimization_barrier(threefry(key, index, jnp.zeros_like(index)))
+    def step(lane: tuple) -> tuple[tuple, Array, Array]:
+        (time, lost, x, active, invalid, generator), end, constant = lane
+        wait, generator = advance(generator)
+        which, generator = advance(generator)
         rates = process.propensities_from(constant, x)
         total = reduce(jnp.add, rates)
         valid = process.valid(rates, x)
@@ -95,14 +96,14 @@ def direct_method(
         x = tuple(jnp.where(happens, new, old) for new, old in zip(after, x, strict=True))
         lost = jnp.where(happens, (later - time) - waited, lost)
         time = jnp.where(happens, later, time)
-        state = (time, lost, x, happens, invalid | (active & ~valid))
+        state = (time, lost, x, happens, invalid | (active & ~valid), generator)
         return state, jnp.where(happens, time, end), jnp.where(happens, reaction, -1)
 
-    steps = jax.vmap(step, in_axes=((0, 0, 0, 0), None))
+    steps = jax.vmap(step)
 
     def body(carry: tuple) -> tuple:
         index, lanes, n_events, times, reactions = carry
-        lanes, when, which = steps((lanes, durations, constants, keys), index)
+        lanes, when, which = steps((lanes, durations, constants))
         if size:
             # events beyond the buffer are written to its last row, which is not kept
             row = jnp.minimum(index, size).astype(jnp.int32)
@@ -114,9 +115,9 @@ def direct_method(
     times = jnp.broadcast_to(durations, (rows, n))
     reactions = jnp.full((rows, n), -1, jnp.int32)
     zero = jnp.zeros(n, dtype)
-    start = (zero, zero, tuple(counts), durations > 0, jnp.zeros(n, bool))
+    start = (zero, zero, tuple(counts), durations > 0, jnp.zeros(n, bool), seeded(keys))
     first = (jnp.uint32(0), start, jnp.zeros(n, jnp.int32), times, reactions)
     going = lambda carry: jnp.any(carry[1][3]) & (carry[0] < event_limit)
     _, lanes, n_events, times, reactions = lax.while_loop(going, body, first)
-    time, _, x, active, invalid = lanes
+    time, _, x, active, invalid, _ = lanes
     return Lanes(x, time, n_events, invalid, active, times[:size], reactions[:size])

@@ -222,7 +222,7 @@ def particle_sweep(
     ancestors, times, reactions, ess, renewed, overflow, invalid = out
     total = weighed(weights)[0]
     last = draw_last(last_key, weights, total)
-    first, times, reactions = trace_back(last, (ancestors, times, reactions), tables, model.n_pieces)
+    first, (times, reactions) = trace_back(last, ancestors, (times, reactions), tables, model.n_pieces)
     times, reactions = events_first(times, reactions, guided.clocks)
     component = model.static.component[model.static.root_nodes]
     chosen_roots = roots[first[component], jnp.arange(len(component))]

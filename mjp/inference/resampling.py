@@ -84,24 +84,23 @@ def draw_last(key: Array, log_weights: Array, total: Array) -> Array:
 
 
 def trace_back(
-    last: Array, kept: tuple[Array, Array, Array], tables: np.ndarray, n_pieces: int
-) -> tuple[Array, Array, Array]:
-    """The path that ends in a particle of each component, (w,).
+    last: Array, ancestors: Array, kept: Any, tables: np.ndarray, n_pieces: int
+) -> tuple[Array, Any]:
+    """What was kept of the particles that a particle of each component, (w,), comes from.
 
     Args:
-        kept: ancestors (blocks, w, n), times and reactions (blocks, w, n, B).
+        ancestors: (blocks, w, n). kept: arrays (blocks, w, n, ...).
         tables: (blocks, w) pieces.
 
     Returns:
-        the ancestors at the roots (w,); times and reactions by piece, (P, B).
+        the ancestors at the roots (w,); by piece, arrays (P, ...).
     """
 
     def back(index: Array, inputs: tuple) -> tuple[Array, tuple]:
-        ancestors, times, reactions = inputs
         take = lambda leaf: jnp.take_along_axis(leaf, index.reshape(-1, *[1] * (leaf.ndim - 1)), axis=1)[:, 0]
-        return take(ancestors), (take(times), take(reactions))
+        ancestors, kept = inputs
+        return take(ancestors), jax.tree.map(take, kept)
 
-    first, found = lax.scan(back, last, kept, reverse=True)
+    first, found = lax.scan(back, last, (ancestors, kept), reverse=True)
     order = np.argsort(tables.reshape(-1), kind="stable")[:n_pieces]
-    times, reactions = (leaf.reshape(-1, leaf.shape[-1])[order] for leaf in found)
-    return first, times, reactions
+    return first, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[order], found)
