@@ -115,9 +115,12 @@ class Misclassified:
     ):
         if matrix is None:
             raise TypeError("matrix must be an array of shape (K, M), got None")
-        self.matrix = jnp.asarray(as_numbers("matrix", matrix))
+        given = as_numbers("matrix", matrix)
+        self.matrix = jnp.asarray(given)
         if self.matrix.ndim != 2:
             raise ValueError(f"matrix must have shape (K, M), got {self.matrix.shape}")
+        # which outcomes are possible in which state; a known matrix is traced too inside of transformations
+        self.possible = np.asarray(given) > 0 if is_concrete(given) else np.ones(self.matrix.shape, bool)
         check_stochastic("matrix", self.matrix, "outcomes")
         self.entry = _as_states("entry", entry)
         self.labels = None if labels is None else check_labels("labels", labels)

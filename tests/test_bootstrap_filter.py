@@ -68,7 +68,7 @@ def test_evidence_with_a_law_of_the_first_count():
 
 
 def test_the_path_that_is_drawn_is_one_that_was_simulated():
-    """Simulated again it ends as before, in every filter; paths are possible, and the evidence is the same."""
+    """Simulated again it ends as before, in every filter; it is possible, and the evidence is the same."""
     values = np.array([[NAN, 41.0, NAN, 20.0], [NAN, NAN, 33.0, 9.0]])
     model = evaluate(series(values, [50], [0.7]), None)
     law = PathLaw(series(values, [50], [0.7]), 64)

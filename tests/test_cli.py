@@ -97,7 +97,7 @@ def test_single_precision(plain_model, tmp_path):
 
 MORE = [
     pytest.param(name, marks=pytest.mark.slow)
-    for name in ("sp500", "heston", "ion-channel", "lasers", "lynx_hare", "influenza")
+    for name in ("sp500", "heston", "ion-channel", "lasers", "lynx_hare", "influenza", "hagelloch")
 ]
 
 

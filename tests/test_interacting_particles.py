@@ -296,10 +296,32 @@ def test_the_density_of_a_path_and_its_slope():
 )
 def test_paths_drawn_agent_by_agent_have_the_enumerated_law(totals, networks):
     """Every marginal and two neighbours together, to 4 standard errors of a chain of sweeps."""
-    chain, truth = observed_chain(totals, networks), enumerated(totals, networks)
+    check_sweeps(observed_chain(totals, networks), enumerated(totals, networks), N if totals else 3)
+
+
+def test_agents_whose_influence_is_known_move_at_once():
+    """Who is infectious is seen every day, and whether the others are immune is not: one colour will do."""
+    ill = np.array([[0, 0, 1, 0], [1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1]])
+    seen = mjp.Misclassified([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], labels=["well", "ill"])
+    chain = mjp.chain(
+        process_of("two"), DURATION * np.arange(T), initial=dist.Categorical(jnp.asarray(FIRST))
+    )
+    chain.observe_each(seen, np.array(["well", "ill"])[ill])
+    likelihood = lambda t, c: float(np.all((np.asarray(c) == 1) == ill[t]))
+    check_sweeps(chain, Enumerated(N, K, step_of("two"), FIRST, T, likelihood), 1, least=8)
+    # an agent that is not seen once may then influence others, and they move one after the other
+    hidden = np.array(["well", "ill"], dtype=object)[ill]
+    hidden[2, 0] = None
+    chain = mjp.chain(process_of("two"), DURATION * np.arange(T), initial=["S", "S", "I", "S"])
+    chain.observe_each(seen, hidden)
+    assert len(colours_of(evaluate(chain)).members) == 2
+
+
+def check_sweeps(chain, truth, colours, least=40):
+    """Marginals of a chain of sweeps are those of enumeration, more than `least` of them not trivial."""
     model = evaluate(chain)
     order = colours_of(model)
-    assert len(order.members) == (N if totals else 3)
+    assert len(order.members) == colours
     start = possible_path(model, order, jax.random.key(1), jnp.zeros(model.shape, jnp.int32))
 
     def step(path, key):
@@ -321,7 +343,7 @@ def test_paths_drawn_agent_by_agent_have_the_enumerated_law(totals, networks):
             effective = effective_sample_size(happened.reshape(4, -1))
             assert abs(happened.mean() - p) < 4 * happened.std() / np.sqrt(effective)
             checked += 1
-    assert checked > 40
+    assert checked > least
 
 
 # ------------------------------------------------------------------------------------- bad input

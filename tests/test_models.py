@@ -12,7 +12,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 from numpyro.handlers import seed, trace
 from numpyro.infer.util import log_density
@@ -26,6 +28,7 @@ from mjp.models import (
     cav,
     earthquakes,
     get,
+    hagelloch,
     heston,
     influenza,
     ion_channel,
@@ -41,8 +44,10 @@ from mjp.models import (
 )
 from mjp.models.series import Series
 from mjp.models.tables import in_words
-from mjp.numpyro_bridge import graphs_of, structure
+from mjp.numpyro_bridge import graphs_of, has_agents, structure
 from mjp.processes import is_vector
+
+VILLAGE = "PN,HN,CL,PRO,ERU,DEAD\n"
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +225,49 @@ def test_a_table_of_lasers_comes_back(tmp_path):
     np.testing.assert_array_equal(lasers.load(path).increase, data.increase)
 
 
+def test_hagelloch_data(tmp_path):
+    data = hagelloch.load()
+    assert (len(data.children), data.days, data.first.sum()) == (188, 94, 1)
+    networks = data.networks()
+    assert networks["classroom"].number_of_edges() == 68 * 67 // 2 + 30 * 29 // 2
+    assert networks["household"].number_of_edges() == 329
+    assert np.all(data.status[-1] == "removed")
+    assert hagelloch.outbreak(0.1, 0.1, 0.01, 10.0, 8.0, data).draw() is not None
+    assert data.status[0, data.children.index(184)] == "ill"
+    # prodrome on 27 November and eruption on the 29th; prodrome on 5 December, dead on the 9th
+    for child, begin, end in ((41, "1861-11-26", "1861-12-01"), (142, "1861-12-04", "1861-12-08")):
+        days = np.flatnonzero(data.status[:, data.children.index(child)] == "ill")
+        dates = pd.Timestamp("1861-10-29") + pd.to_timedelta(days[[0, -1]], unit="D")
+        assert dates.astype(str).tolist() == [begin, end]
+    columns = hagelloch.table(data, np.vectorize(hagelloch.SEEN.index)(data.status))
+    pd.DataFrame(columns).to_csv(tmp_path / "village.csv", index=False)
+    again = hagelloch.load(tmp_path / "village.csv")
+    np.testing.assert_array_equal(again.status, data.status)
+
+
+def test_likelihood_of_hagelloch_is_a_product_over_children():
+    """Who infects when is known, so that each child is a hidden Markov chain: no weight is left."""
+    data = hagelloch.load()
+    household, classroom, community, latent, infectious = 0.06, 0.03, 0.004, 9.0, 7.0
+    guided = mjp.condition(hagelloch.outbreak(household, classroom, community, latent, infectious, data))
+    ill = (data.status == "ill").astype(float)
+    weights = [nx.to_numpy_array(network) for network in data.networks().values()]
+    force = community + ill @ (household * weights[0] + classroom * weights[1])
+    k, total = len(hagelloch.STATES), 0.0
+    shown = np.array(["well"] * (k - 2) + ["ill", "removed"])
+    for child in range(len(data.children)):
+        before = [0.99, *[0.0025] * 4, 0.0, 0.0]
+        law = np.eye(k)[k - 2] if data.first[child] else np.array(before)
+        for day in range(data.days - 1):
+            leaves = np.array([force[day, child], *[4 / latent] * 4, 1 / infectious, 0.0])
+            p = 1 - np.exp(-leaves)
+            law = law * (1 - p) + np.append(0.0, (law * p)[:-1])
+            law = law * (shown == data.status[day + 1, child])
+        total += np.log(law.sum())
+    np.testing.assert_allclose(guided.log_evidence, total, rtol=1e-9)
+    np.testing.assert_allclose(guided.sample(jax.random.key(0))[1], 0.0, atol=1e-7)
+
+
 def test_ion_channel_data(tmp_path):
     data, (lengths, is_open) = ion_channel.load(), ion_channel.durations()
     assert (len(data.times), len(lengths)) == (2000, 2000)
@@ -258,6 +306,10 @@ def test_a_users_own_table(tmp_path):
         (lynx_hare.load, "year,hare_thousands,lynx_thousands\n1,0,1\n", "expected positive numbers of pelts"),
         (neuron.load, "time,v\n0,1\n", "has no column 'potential'"),
         (ion_channel.load, "interval_ms,amplitude\n3,0\n0,5\n", "row 1 has the duration 0; expected"),
+        (hagelloch.load, VILLAGE + "1,1,a,1861-11-01,,\n1,1,a,,,\n", "child 1 has several rows"),
+        (hagelloch.load, VILLAGE + "1,1,a,1 Nov,,\n", "'PRO' must hold dates such as 1861-10-30"),
+        (hagelloch.load, VILLAGE + "1,1,a,,,\n", "'PRO' holds no date"),
+        (hagelloch.load, VILLAGE + "1,1,a,1861-11-09,,1861-11-08\n", "child 1 is removed before it is ill"),
         (lasers.load, "unit,hours,increase\n1,0,0\n1,0,1\n", "unit 1 has 2 rows at 0 hours"),
         (lasers.load, "unit,hours,increase\na,0,0\na,1,1\nb,0,0\n", "unit b has 1 rows, others have 2"),
         (lasers.load, "unit,hours,increase\n1,1,1\n1,2,2\n", "expected an increase of 0 at 0 hours"),
@@ -280,7 +332,7 @@ def test_every_data_file_is_documented():
     folder = files("mjp.models") / "data"
     text = (folder / "README.md").read_text()
     names = [item.name for item in folder.iterdir() if item.name != "README.md"]
-    assert len(names) == 17
+    assert len(names) == 18
     assert not [name for name in names if f"`{name}`" not in text]
 
 
@@ -487,6 +539,10 @@ def test_a_model_has_a_finite_density(name, parameters):
             drawn[key] = jnp.zeros_like(site["value"])
         elif key.endswith("/path"):
             drawn[key] = site["value"]
+            graph = graphs(entry, data)
+            if has_agents(graph):
+                path = mjp.condition(graph).sample(jax.random.key(2))[0].path_values
+                drawn[key] = path.reshape(site["value"].shape)
     assert np.isfinite(jax.jit(lambda x: log_density(entry.model, (data,), {}, x)[0])(drawn))
     coords, dims = entry.settings["coords"], entry.settings["dims"]
     for key, site in sites.items():

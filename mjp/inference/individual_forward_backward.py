@@ -200,4 +200,25 @@ def colours_of(model: ParticleChain) -> Colours:
     pairs = [(a, b) for scope in scopes for i, a in enumerate(scope) for b in scope[:i]]
     together = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     one_by_one = bool(model.totals_seen)
-    return colours(model.process.contacts, model.static.n_series, one_by_one=one_by_one, together=together)
+    contacts = model.process.contacts
+    uncertain = ~influence_is_known(model)[contacts.sources]
+    contacts = contacts.only(uncertain) if not np.all(uncertain) else contacts
+    return colours(contacts, model.static.n_series, one_by_one=one_by_one, together=together)
+
+
+def influence_is_known(model: ParticleChain) -> np.ndarray:
+    """Which agents (n,) influence others in a way that the observations leave no doubt about.
+
+    At every step either the agent's state is known, or it is one of several of which neighbours do not count:
+    an agent known not to be infectious yet, whenever it was infected. What it does to others is then the same
+    on all paths that it may take.
+    """
+    n, n_series = model.process.n, model.static.n_series
+    if model.static.order.steps > 1 or not model.agents:
+        return np.zeros(n, bool)
+    possible = np.ones((model.static.n_times - 1, n * n_series, model.k), bool)
+    for seen in model.agents:
+        possible &= seen.codes.possible[seen.codes.of_agent[:-1]]
+    counted = possible[..., list(model.process.influential)].sum(axis=-1)
+    known = (counted == 0) | (possible.sum(axis=-1) == 1)
+    return np.all(known, axis=0).reshape(n_series, n).all(axis=0)

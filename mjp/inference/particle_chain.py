@@ -23,15 +23,28 @@ from mjp.trajectory import Names
 
 
 @dataclass(frozen=True, eq=False)
+class Network(ByContent):
+    """The contacts of one kind, as sums over them need them; weights (E,), None where all are one."""
+
+    sources: Segments
+    targets: Segments
+    weights: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
 class Static(ByContent):
     """What is known before compilation; static in a pytree and compared by content.
 
     Several series are one system whose network is that many copies side by side, N = R n agents.
+
+    Attributes:
+        sources, targets: of the contacts of all networks.
     """
 
     contacts: Contacts
     sources: Segments
     targets: Segments
+    networks: tuple[Network, ...]
     order: ChainOrder
     starts_known: bool
 
@@ -93,15 +106,18 @@ class ParticleChain(eqx.Module):
 
         Those in the first network come first.
         """
-        weights = self.static.contacts.weights
-        if len(self.static.contacts.sources) == 0:
-            return jnp.tile(jnp.zeros_like(shares), (self.process.n_networks, *[1] * (shares.ndim - 1)))
-        # one state after the other, since rules seldom read all of them
-        along = [take(share, self.static.sources) for share in shares]
-        if weights is not None:
-            factors = jnp.asarray(weights, shares.dtype).reshape(*weights.shape, *[1] * (shares.ndim - 2))
-            along = [factor * one for factor in factors for one in along]
-        return jnp.stack([segment_sum(one, self.static.targets) for one in along])
+        found = []
+        for network in self.static.networks:
+            for share in shares:  # one state after the other, since rules seldom read all of them
+                if len(network.sources.index) == 0:
+                    found.append(jnp.zeros_like(share))
+                    continue
+                along = take(share, network.sources)
+                if network.weights is not None:
+                    factors = jnp.asarray(network.weights, share.dtype)
+                    along = along * factors.reshape(-1, *[1] * (share.ndim - 1))
+                found.append(segment_sum(along, network.targets))
+        return jnp.stack(found)
 
     def neighbours(self, states: Array) -> Array:
         """Numbers of neighbours (M K, N) by network and state."""
@@ -208,6 +224,7 @@ def evaluate(graph: Graph, observed: bool = True) -> ParticleChain:
         contacts,
         Segments(contacts.sources, contacts.n),
         Segments(contacts.targets, contacts.n),
+        _networks(contacts),
         order,
         known,
     )
@@ -215,6 +232,16 @@ def evaluate(graph: Graph, observed: bool = True) -> ParticleChain:
     local = local_observations(graph, process, order) if observed else []
     names = Names(graph, process.states)
     return ParticleChain(process, at, first, times, agents, totals, local, names, static)
+
+
+def _networks(contacts: Contacts) -> tuple[Network, ...]:
+    found = []
+    for strengths in contacts.strengths():
+        own = np.flatnonzero(strengths > 0)
+        weights = None if np.all(strengths[own] == 1) else strengths[own]
+        sources, targets = (Segments(ends[own], contacts.n) for ends in (contacts.sources, contacts.targets))
+        found.append(Network(sources, targets, weights))
+    return tuple(found)
 
 
 def _chains(graph: Graph) -> np.ndarray:

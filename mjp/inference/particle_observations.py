@@ -32,9 +32,16 @@ _ROUNDING = 0.25  # variance that a guide adds to the law of a discrete value
 
 @dataclass(frozen=True, eq=False)
 class Codes(ByContent):
-    """Which row of a table belongs to the value of each agent at each time, (T, N); static."""
+    """Which row of a table belongs to the value of each agent at each time; static.
+
+    Attributes:
+        of_agent: (T, N).
+        possible: (V + 1, K) states in which the value of a row may be seen, as far as that is known before
+            compilation.
+    """
 
     of_agent: np.ndarray
+    possible: np.ndarray
 
 
 class AgentsSeen(eqx.Module):
@@ -152,8 +159,10 @@ def _agents(
     if values.shape != (len(observed.nodes), n):
         node = graph.describe_node(int(observed.nodes[0]))
         raise ValueError(f"values: expected one per agent, ({n},), got shape {values.shape[1:]} at {node}")
+    possible = None
     if not isinstance(likelihood, EachAgent):
         log_table, codes = _labelled(graph, observed, process, values)
+        possible = likelihood.possible.T if isinstance(likelihood, Misclassified) else np.eye(k, dtype=bool)
     elif known:
         missing = _missing(values)
         distinct, codes = np.unique(np.where(missing, 0.0, values).astype(float), return_inverse=True)
@@ -165,13 +174,16 @@ def _agents(
         log_table = _log_densities(likelihood, jnp.where(missing, 0.0, flat), k)
         log_table = jnp.where(missing[:, None], 0.0, log_table)
         codes = np.arange(values.size).reshape(values.shape)
+    if possible is None:
+        possible = np.ones(log_table.shape, bool)
+    possible = np.concatenate([possible, np.ones((1, k), bool)])
     table = jnp.concatenate([log_table.astype(dtype), jnp.zeros((1, k), dtype)])
     t, r = order.nodes.shape
     position = np.empty(graph.n_nodes, dtype=np.int64)
     position[order.nodes.reshape(-1)] = np.arange(t * r)
     by_node = np.full((t * r, n), log_table.shape[0], dtype=np.int32)
     by_node[position[observed.nodes]] = codes
-    return AgentsSeen(table, Codes(by_node.reshape(t, r * n)))
+    return AgentsSeen(table, Codes(by_node.reshape(t, r * n), possible))
 
 
 def _log_densities(likelihood: EachAgent, values: Array, k: int) -> Array:

@@ -4,6 +4,7 @@ from mjp.models import anole_sizes as anole_sizes
 from mjp.models import anoles as anoles
 from mjp.models import cav as cav
 from mjp.models import earthquakes as earthquakes
+from mjp.models import hagelloch as hagelloch
 from mjp.models import heston as heston
 from mjp.models import influenza as influenza
 from mjp.models import ion_channel as ion_channel

@@ -7,16 +7,17 @@ the day before its prodrome to three days after its eruption, or to its death. W
 not known.
 
 Time goes in days. A child is susceptible S, infected but not yet infectious, in one of four stages E1 to E4,
-infectious I, or removed R. It is infected with the rate
+infectious I, or removed R. At the beginning one child is infectious, and each of the others has been
+infected before with a probability of 1%, and is in any of the stages. A child is infected with the rate
 
     household * (infectious children at home) + classroom * (infectious children in its class) + community
 
-per day; children below school age have no class. It leaves each of the stages with the rate 4 / `latent`, and
-I with 1 / `infectious`, so that these two are durations in days but for the length of a step.
+per day; children below school age have no class. It leaves each of the stages with the rate 4 / `latent`,
+and I with 1 / `infectious`, so that these two are durations in days but for the length of a step.
 
-Priors, log-normal: `household` and `classroom` around 0.05 with 1.5 on the log, from one infection in a year to
-one in a day with 95%; `community` around 0.005 with 1.5; `latent` around 10 days and `infectious` around 8,
-with 0.3.
+Priors, log-normal: `household` and `classroom` around 0.05 with 1.5 on the log, from one infection in a year
+to one in a day with 95%; `community` around 0.005 with 1.5; `latent` around 10 days and `infectious` around
+8, with 0.3.
 
 Data: Pfeilsticker (1863), doctoral thesis, Tuebingen; Oesterle (1992); as the data set `hagelloch` of the R
 package surveillance. Model: Neal and Roberts (2004), Statistical inference and model selection for the 1861
@@ -24,8 +25,10 @@ Hagelloch measles epidemic, Biostatistics 5(2):249-261, with a constant rate in 
 village, and in discrete time.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from os import PathLike
 from typing import Any
 
@@ -45,6 +48,7 @@ STAGES = 4
 STATES = ("S", *(f"E{stage + 1}" for stage in range(STAGES)), "I", "R")
 SEEN = ("well", "ill", "removed")
 _BEFORE, _AFTER = 1, 3  # days infectious before the prodrome, and after the eruption
+_INFECTED_BEFORE = 0.01  # the first day
 _FIRST_DAY = "1861-10-30"  # prodrome of the first child
 
 
@@ -97,9 +101,9 @@ def load(path: str | PathLike | None = None) -> Village:
 
     frame = read_table("hagelloch.csv", path, COLUMNS)
     children = frame["PN"].tolist()
-    if frame["PN"].duplicated().any():
-        twice = frame["PN"][frame["PN"].duplicated()].iloc[0]
-        raise ValueError(f"path: child {twice} has several rows; expected one")
+    twice = [child for child, rows in Counter(children).items() if rows > 1]
+    if twice:
+        raise ValueError(f"path: child {twice[0]} has several rows; expected one")
     dates = {}
     for column in COLUMNS[3:]:
         try:
@@ -127,10 +131,10 @@ def load(path: str | PathLike | None = None) -> Village:
 def table(data: Village, values: Any) -> Mapping[str, Any]:
     """Simulated positions (days, n) in `SEEN` as the columns that `load` reads."""
     values = np.asarray(values)
-    first = np.datetime64(_FIRST_DAY) - _BEFORE
+    first = np.datetime64(_FIRST_DAY) - np.timedelta64(_BEFORE, "D")
 
     def date(reached: np.ndarray, shift: int) -> np.ndarray:
-        days = np.argmax(reached, axis=0) + shift
+        days = (np.argmax(reached, axis=0) + shift).astype("timedelta64[D]")
         return np.where(reached.any(axis=0), (first + days).astype(str), "")
 
     begin, end = date(values >= 1, _BEFORE), date(values == 2, -_AFTER)
@@ -156,10 +160,11 @@ def outbreak(
         "removal": 1.0 / jnp.asarray(infectious),
     }
     process = mjp.InteractingParticles(data.networks(), _day, STATES, parameters=parameters)
-    first = np.where(data.first, "I", "S")
+    others = np.array([1.0 - _INFECTED_BEFORE, *[_INFECTED_BEFORE / STAGES] * STAGES, 0.0, 0.0])
+    first = np.where(data.first[:, None], np.array(STATES) == "I", others)
     seen = np.zeros((len(STATES), len(SEEN)))
     seen[np.arange(len(STATES)), [0] * (1 + STAGES) + [1, 2]] = 1.0
-    chain = mjp.chain(process, np.arange(data.days), initial=first)
+    chain = mjp.chain(process, np.arange(data.days), initial=dist.Categorical(jnp.asarray(first)))
     return chain.observe_each(mjp.Misclassified(seen, labels=SEEN), data.status)
 
 
@@ -167,7 +172,7 @@ def _day(neighbours: Mapping, at: Mapping) -> dict[tuple[str, str], Array]:
     happens = lambda rate: -jnp.expm1(-rate * at["duration"])
     kinds = ("household", "classroom")
     infection = sum((at[kind] * neighbours[kind]["I"] for kind in kinds), at["community"])
-    stages = dict.fromkeys(zip(STATES[1:], STATES[2:-1], strict=False), happens(at["stage"]))
+    stages = dict.fromkeys(pairwise(STATES[1:-1]), happens(at["stage"]))
     return {("S", "E1"): happens(infection), **stages, ("I", "R"): happens(at["removal"])}
 
 
@@ -184,4 +189,5 @@ def measles(data: Village) -> None:
         "latent": dist.LogNormal(jnp.log(10.0), 0.3),
         "infectious": dist.LogNormal(jnp.log(8.0), 0.3),
     }
-    mjp.sample("epidemic", outbreak(*(numpyro.sample(name, law) for name, law in laws.items()), data))
+    drawn: dict[str, Any] = {name: numpyro.sample(name, law) for name, law in laws.items()}
+    mjp.sample("epidemic", outbreak(**drawn, data=data))

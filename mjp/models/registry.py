@@ -9,6 +9,7 @@ from mjp.models import (
     anoles,
     cav,
     earthquakes,
+    hagelloch,
     heston,
     influenza,
     ion_channel,
@@ -311,6 +312,21 @@ _ENTRIES = (
         settings=_settings(),
         columns=influenza.COLUMNS,
         table=influenza.table,
+    ),
+    Model(
+        name="hagelloch",
+        title="Measles in the village of Hagelloch",
+        model=hagelloch.measles,
+        load=hagelloch.load,
+        graph_site="epidemic",
+        description=(
+            "188 children who caught measles in 1861, day by day. They infect each other at home and in "
+            "class, at two rates; when they fell ill is known, and when they were infected is not."
+        ),
+        reference="Neal and Roberts (2004), Biostatistics 5(2):249-261; data of the R package surveillance",
+        settings={**_settings(), "thinning": 4},
+        columns=hagelloch.COLUMNS,
+        table=hagelloch.table,
     ),
     Model(
         name="ion-channel",

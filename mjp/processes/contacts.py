@@ -36,6 +36,11 @@ class Contacts(ByContent):
         """(M, E) weights as numbers."""
         return np.ones((1, len(self.sources))) if self.weights is None else self.weights
 
+    def only(self, kept: np.ndarray) -> "Contacts":
+        """Those contacts (E,) that are kept."""
+        weights = None if self.weights is None else self.weights[:, kept]
+        return Contacts(self.agents, self.sources[kept], self.targets[kept], weights, self.kinds)
+
     def repeated(self, times: int) -> "Contacts":
         """That many copies side by side, without contacts between them."""
         if times == 1:
@@ -71,7 +76,8 @@ def contacts_of(network: Any, weight: str | None) -> Contacts:
         odd = set(own.agents) ^ set(agents)
         if odd:
             raise ValueError(
-                f"network[{kind!r}]: networks must have the same nodes, but not all have {min(odd, key=str)!r}"
+                f"network[{kind!r}]: networks must have the same nodes, but not all have "
+                f"{min(odd, key=str)!r}"
             )
         places = np.asarray([position[name] for name in own.agents])
         pairs.append(np.stack([places[own.targets], places[own.sources]], axis=1))

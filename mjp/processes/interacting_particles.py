@@ -60,6 +60,7 @@ class InteractingParticles(Process):
     states: tuple = eqx.field(static=True)
     parameters: dict[str, Any]
     covariates: tuple[str, ...] = eqx.field(static=True)
+    influential: tuple[int, ...] = eqx.field(static=True)  # positions of states of which neighbours count
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class InteractingParticles(Process):
         self.rule, self.states = rule, check_labels("states", states)
         self.parameters = {name: _parameter(name, v, self.n) for name, v in (parameters or {}).items()}
         first = {name: jnp.reshape(jnp.asarray(v), -1)[0] for name, v in self.parameters.items()}
-        self.covariates = check_rule(rule, self.states, self.contacts.kinds, first)
+        self.covariates, self.influential = check_rule(rule, self.states, self.contacts.kinds, first)
         if not self.covariates:
             self.check_probabilities({"duration": 1.0})
 

@@ -1,7 +1,8 @@
 """Checks of the rule by which agents move: what it returns, and whether that are probabilities."""
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,17 +12,42 @@ from jax import Array
 
 from mjp._checks import is_concrete
 from mjp.processes.process import CovariateRecord
-from mjp.processes.state_counts import neighbours_of
+from mjp.processes.state_counts import StateCounts, neighbours_of
 
 _TOLERANCE = 1e-6
 _TOTAL = 1e-4  # as for other transition matrices
 
 
-def check_rule(rule: Callable, states: tuple, kinds: tuple, parameters: dict[str, Any]) -> tuple[str, ...]:
-    """Names that a rule reads beside its parameters and `duration`.
+class _Recorded(StateCounts):
+    """Counts that note which states were asked for."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, array: Array, states: tuple, read: set):
+        super().__init__(array, states)
+        self._read = read
+
+    def __getitem__(self, label: Hashable) -> Array:
+        found = super().__getitem__(label)
+        self._read.add(label)
+        return found
+
+    @property
+    def array(self) -> Array:
+        self._read.update(self)
+        return self._array
+
+
+def check_rule(
+    rule: Callable, states: tuple, kinds: tuple, parameters: dict[str, Any]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names that a rule reads beside its parameters and `duration`, and the states that it counts.
 
     Args:
         kinds: names of the networks, empty for one without a name. parameters: one number () by name.
+
+    Returns:
+        names; positions of the states of which neighbours count in some network.
 
     Raises:
         TypeError: a rule that returns neither changes nor a matrix, or changes that are no pairs.
@@ -30,9 +56,10 @@ def check_rule(rule: Callable, states: tuple, kinds: tuple, parameters: dict[str
     record = CovariateRecord(1.0)
     at = ChainMap(parameters, record)  # type: ignore[arg-type]
     keys: list[Any] = []
+    read: set[Hashable] = set()
 
     def call(counts: Array) -> Any:
-        found = rule(neighbours_of(counts, states, kinds), at)
+        found = rule(neighbours_of(counts, states, kinds, partial(_Recorded, read=read)), at)
         if isinstance(found, Mapping):
             keys.extend(found)
             return [jnp.asarray(value) for value in found.values()]
@@ -51,7 +78,8 @@ def check_rule(rule: Callable, states: tuple, kinds: tuple, parameters: dict[str
     else:
         for change, value in zip(keys, returned, strict=True):
             _check_change(change, value, states)
-    return tuple(name for name in record.read if name != "duration")
+    counted = tuple(i for i, label in enumerate(states) if label in read)
+    return tuple(name for name in record.read if name != "duration"), counted
 
 
 def _check_change(change: Any, value: Any, states: tuple) -> None:

@@ -62,8 +62,8 @@ class PseudoMarginal(MCMCKernel):
     Parameters move autoregressively, reversibly for a Student t law with the moments m and C of what the
     warm-up has seen (Kamatani 2017, J. Appl. Probab. 54:638):
     $\theta' = m + \sqrt{1 - \beta^2} (\theta - m) + \beta w^{-1/2} C^{1/2} \xi$, with w from its law given
-    $\theta$ under the t law. Where the posterior is close to it, $\beta = 1$ will do and moves are independent
-    of where they start; where it is not, small $\beta$ makes a random walk of them. $\beta$, m and C are
+    $\theta$ under the t law. Where the posterior is close to it, $\beta = 1$ will do, and moves do not depend
+    on where they start; where it is not, small $\beta$ makes a random walk of them. $\beta$, m and C are
     adapted in the warm-up (Andrieu & Thoms 2008, Statistics and Computing 18:343), and kept after it.
 
     Moves are cheap, and nothing has to be differentiable. It is the kernel of choice where observations are
