@@ -78,6 +78,20 @@ def test_a_converged_fit(plain_model, tmp_path):
         assert tree["posterior"]["mean"].dtype == np.float64
 
 
+def test_settings_are_those_of_the_model_unless_given(plain_model, tmp_path, monkeypatch):
+    taken = []
+
+    def stop(entry, values, settings, seed, checkpoint):
+        taken.append(settings)
+        raise RuntimeError
+
+    monkeypatch.setattr("mjp.cli._fit", stop)
+    plain_model.settings.update(thinning=5, draws=70)
+    run("fit", "plain", "--out", tmp_path)
+    run("fit", "plain", "--out", tmp_path, "--draws", 80, "--thinning", 2)
+    assert taken == [{"chains": 2, "thinning": 5, "draws": 70}, {"chains": 2, "thinning": 2, "draws": 80}]
+
+
 def test_a_fit_that_has_not_converged_is_resumed(plain_model, tmp_path):
     words = ("fit", "plain", "--out", tmp_path, "--draws", 20, "--warmup", 20, "--checkpoint")
     first = run(*words)

@@ -107,7 +107,8 @@ def bootstrap_filter(
     log_evidence = evidence + total - jnp.log(n)
     first, reference, short = last, None, jnp.sum(short)
     if kept is not None:
-        first, (starts, ends, words) = trace_back(last, *kept, tables, model.n_pieces)
+        ancestors, particles = kept
+        first, (starts, ends, words) = trace_back(last, ancestors, particles, tables, model.n_pieces)
         reference, differs = _simulated_again(model, starts, ends, words, size)
         lost = jnp.zeros(w, bool).at[static.component[layout.pieces.children]].max(differs)
         lost = lost & jnp.isfinite(log_evidence)

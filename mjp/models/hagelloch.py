@@ -15,8 +15,8 @@ infected before with a probability of 1%, and is in any of the stages. A child i
 per day; children below school age have no class. It leaves each of the stages with the rate 4 / `latent`,
 and I with 1 / `infectious`, so that these two are durations in days but for the length of a step.
 
-Priors, log-normal: `household` and `classroom` around 0.05 with 1.5 on the log, from one infection in a year
-to one in a day with 95%; `community` around 0.005 with 1.5; `latent` around 10 days and `infectious` around
+Priors, log-normal: `household` around 0.1 and `classroom` around 0.02, with 1 on the log, which is a factor
+between 1/7 and 7 with 95%; `community` around 0.005 with 1.5; `latent` around 10 days and `infectious` around
 8, with 0.3.
 
 Data: Pfeilsticker (1863), doctoral thesis, Tuebingen; Oesterle (1992); as the data set `hagelloch` of the R
@@ -183,8 +183,8 @@ def measles(data: Village) -> None:
     mean durations in days; `epidemic`, the states of all children on all days.
     """
     laws = {
-        "household": dist.LogNormal(jnp.log(0.05), 1.5),
-        "classroom": dist.LogNormal(jnp.log(0.05), 1.5),
+        "household": dist.LogNormal(jnp.log(0.1), 1.0),
+        "classroom": dist.LogNormal(jnp.log(0.02), 1.0),
         "community": dist.LogNormal(jnp.log(0.005), 1.5),
         "latent": dist.LogNormal(jnp.log(10.0), 0.3),
         "infectious": dist.LogNormal(jnp.log(8.0), 0.3),

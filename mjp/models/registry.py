@@ -324,7 +324,7 @@ _ENTRIES = (
             "class, at two rates; when they fell ill is known, and when they were infected is not."
         ),
         reference="Neal and Roberts (2004), Biostatistics 5(2):249-261; data of the R package surveillance",
-        settings={**_settings(), "thinning": 4},
+        settings={**_settings(), "thinning": 5},
         columns=hagelloch.COLUMNS,
         table=hagelloch.table,
     ),
