@@ -59,7 +59,7 @@ def with_pypomp(data: Series) -> Estimate:
         return {"S": s, "I": i}
 
     def in_bed(Y_: dict, X_: dict, theta_: dict, covars: Array | None, t: float) -> Array:
-        size = 1.0 / theta_["overdispersion"]
+        size = 1.0 / (theta_["overdispersion"] + 1e-5)
         mean, y, log_gamma = X_["I"] + 0.1, Y_["y"], jax.lax.lgamma
         constant = log_gamma(y + size) - log_gamma(jnp.asarray(size)) - log_gamma(y + 1.0)
         return constant + size * jnp.log(size / (size + mean)) + y * jnp.log(mean / (size + mean))
@@ -101,7 +101,7 @@ def measured(estimate: Estimate, particles: int, repeats: int) -> tuple[np.ndarr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few repeats")
-    repeats = 12 if parser.parse_args().quick else 60
+    repeats = 12 if parser.parse_args().quick else 240
     data = influenza.load()
     guided, time_guided = measured(with_mjp(data, True), GUIDED, repeats)
     budget, found = time_guided, {"guided": (guided, time_guided, GUIDED)}

@@ -16,7 +16,7 @@ from scipy.stats import nbinom
 
 BOYS, CONTACT, RECOVERY, OVERDISPERSION = 763, 1.8, 0.5, 0.1
 TABLE = Path(__file__).parents[2] / "mjp/models/data/influenza_boarding_school_1978.csv"
-PARTICLES, REPEATS = 1000, 20
+PARTICLES, REPEATS = 1000, 240
 RANDOM = np.random.default_rng(0)
 
 

@@ -7,7 +7,8 @@ boys confined to bed were counted. Boys are susceptible S, infected I or recover
     I -> R         at rate recovery per boy and day.
 
 One boy is infected a day before the first count. The number in bed is negative binomial with mean I + 0.1
-and variance mean + overdispersion mean^2; the 0.1 keeps a count possible where nobody is infected.
+and variance mean + (overdispersion + 1e-5) mean^2; the 0.1 keeps a count possible where nobody is infected,
+and the 1e-5, at which the law is all but Poisson, keeps it computable in single precision.
 
 Priors, those of Grinsztajn et al.: `contact` is Normal(2, 1) and `recovery` Normal(0.4, 0.5), positive;
 `overdispersion` is exponential with mean 0.2.
@@ -32,6 +33,7 @@ from mjp.models.tables import read_table
 
 BOYS = 763
 COLUMNS = ("date", "in_bed")
+_LEAST = 1e-5  # of the overdispersion
 _FIRST_DAY = "1978-01-22"
 
 
@@ -83,7 +85,7 @@ def epidemic(contact: Any, recovery: Any, overdispersion: Any, data: Series) -> 
     chain = mjp.chain(network, np.append(0.0, data.times), initial={"S": BOYS - 1, "I": 1, "R": 0})
 
     def in_bed(boys: Any) -> dist.Distribution:
-        return dist.NegativeBinomial2(boys["I"] + 0.1, 1.0 / jnp.asarray(overdispersion))
+        return dist.NegativeBinomial2(boys["I"] + 0.1, 1.0 / (jnp.asarray(overdispersion) + _LEAST))
 
     return chain.observe_each(in_bed, None if data.values is None else np.append(np.nan, data.values))
 

@@ -19,7 +19,7 @@ from mjp.inference.kernels.particle_starts import best_start, parted, prior_ener
 
 _FORGETTING, _OFFSET = 0.6, 50  # of the step: move number n has weight (n + offset) ** -forgetting
 _FIRST_SCALE = 0.1  # of unconstrained parameters
-_FREEDOM = 5.0  # degrees of freedom of the law that moves preserve
+_FREEDOM = 3.0  # degrees of freedom of the law that moves preserve
 _RIDGE = 1e-6
 
 
@@ -30,7 +30,7 @@ class PseudoMarginalState(NamedTuple):
         z: unconstrained parameters, and paths.
         log_evidence: estimate that belongs to them.
         mean, covariance: of the parameters, as far as the warm-up has seen them.
-        log_step: logarithm of the share of a move that is new, at most zero.
+        log_step: logarithm of the largest share of a move that is new, at most zero.
         accept_prob: mean over the last moves.
         moved: share of the last moves that were accepted.
         particle_ess: smallest effective share of the particles of the last filter.
@@ -62,9 +62,11 @@ class PseudoMarginal(MCMCKernel):
     Parameters move autoregressively, reversibly for a Student t law with the moments m and C of what the
     warm-up has seen (Kamatani 2017, J. Appl. Probab. 54:638):
     $\theta' = m + \sqrt{1 - \beta^2} (\theta - m) + \beta w^{-1/2} C^{1/2} \xi$, with w from its law given
-    $\theta$ under the t law. Where the posterior is close to it, $\beta = 1$ will do, and moves do not depend
-    on where they start; where it is not, small $\beta$ makes a random walk of them. $\beta$, m and C are
-    adapted in the warm-up (Andrieu & Thoms 2008, Statistics and Computing 18:343), and kept after it.
+    $\theta$ under the t law. Where the posterior is close to it, $\beta$ near 1 will do, and moves hardly
+    depend on where they start; where it is not, small $\beta$ makes a random walk of them. Every move draws
+    its own, $\beta = b \sqrt{U}$ with U uniform, since small moves lead out of tails in which the evidence
+    was overestimated. b, m and C are adapted in the warm-up (Andrieu & Thoms 2008, Statistics and Computing
+    18:343), and kept after it.
 
     Moves are cheap, and nothing has to be differentiable. It is the kernel of choice where observations are
     noisy and parameters few; `ParticleMarginal` guides its particles, and moves many parameters by NUTS.
@@ -75,7 +77,7 @@ class PseudoMarginal(MCMCKernel):
         particles: of each series of each graph. A standard deviation of $\log\hat Z$ of 1 to 2 at a typical
             $\theta$ is about best (Sherlock et al. 2015, Ann. Statist. 43:238).
         moves: per draw.
-        target_accept_prob: of the adaptation of $\beta$, which is at most one: acceptance may be higher.
+        target_accept_prob: of the adaptation of b, which is at most one: acceptance may be higher.
 
     Raises:
         ValueError: fewer than two particles, a probability that is not between 0 and 1.
@@ -192,14 +194,14 @@ class PseudoMarginal(MCMCKernel):
 
     def _proposed(self, state: PseudoMarginalState, flat: Array, key: Array) -> tuple[Array, Array]:
         """Parameters (d,), and the log of the ratio of the t law at the old ones to that at the new ones."""
-        scale_key, noise_key = jax.random.split(key)
+        scale_key, noise_key, share_key = jax.random.split(key, 3)
         d = len(flat)
         ridge = _RIDGE * _FIRST_SCALE**2 * jnp.eye(d, dtype=flat.dtype)
         root = jnp.linalg.cholesky(state.covariance + ridge)
         old = solve_triangular(root, flat - state.mean, lower=True)
         distance = jnp.sum(old**2)
         w = 2 * jax.random.gamma(scale_key, 0.5 * (_FREEDOM + d), dtype=flat.dtype) / (_FREEDOM + distance)
-        step = jnp.exp(state.log_step)
+        step = jnp.exp(state.log_step) * jnp.sqrt(jax.random.uniform(share_key, dtype=flat.dtype))
         noise = jax.random.normal(noise_key, (d,), flat.dtype) / jnp.sqrt(w)
         new = jnp.sqrt(1 - step**2) * old + step * noise
         growth = jnp.log1p(jnp.sum(new**2) / _FREEDOM) - jnp.log1p(distance / _FREEDOM)
