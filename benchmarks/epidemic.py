@@ -59,7 +59,7 @@ def with_pypomp(data: Series) -> Estimate:
         return {"S": s, "I": i}
 
     def in_bed(Y_: dict, X_: dict, theta_: dict, covars: Array | None, t: float) -> Array:
-        size = 1.0 / (theta_["overdispersion"] + 1e-5)
+        size = 1.0 / (theta_["overdispersion"] + influenza.LEAST)
         mean, y, log_gamma = X_["I"] + 0.1, Y_["y"], jax.lax.lgamma
         constant = log_gamma(y + size) - log_gamma(jnp.asarray(size)) - log_gamma(y + 1.0)
         return constant + size * jnp.log(size / (size + mean)) + y * jnp.log(mean / (size + mean))

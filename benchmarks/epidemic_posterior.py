@@ -3,7 +3,7 @@
 `mjp.inference.PseudoMarginal` through `mjp.fit` against particle marginal Metropolis-Hastings with pypomp's
 bootstrap filter, one chain of each, three parameters. The peer is given the covariance of the posterior for
 its random walk, and starts at its mean, neither of which is counted; of two numbers of particles, the better
-one for the peer counts. Means of both are printed, in units of the deviation, to see that they agree.
+one for the peer counts. The difference of their means is printed, in deviations, to see that they agree.
 """
 
 import argparse

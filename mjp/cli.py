@@ -50,7 +50,9 @@ def fit(
     draws: Annotated[int | None, typer.Option(min=1, help="Draws per chain; default the model's.")] = None,
     warmup: Annotated[int | None, typer.Option(min=0, help="Warm-up per chain; default the model's.")] = None,
     chains: Annotated[int | None, typer.Option(min=1, help="Number of chains; default the model's.")] = None,
-    thinning: Annotated[int | None, typer.Option(min=1, help="Iterations per draw that is kept.")] = None,
+    thinning: Annotated[
+        int | None, typer.Option(min=1, help="Iterations per draw; default the model's.")
+    ] = None,
     seed: _Seed = 0,
     checkpoint: Annotated[
         bool, typer.Option(help="Store the run in DIR/checkpoint, and go on from what is there.")

@@ -335,10 +335,8 @@ def _observed(graph: "Graph") -> np.ndarray:
             seen[roots.nodes] = True
     for observed in graph.observations:
         values = observed.values
-        if isinstance(values, np.ndarray) and values.dtype.kind == "O":
+        if isinstance(values, np.ndarray) and values.dtype.kind in "OU":
             present = np.asarray([not is_missing(value) for value in values])
-        elif isinstance(values, np.ndarray) and values.dtype.kind == "U":
-            present = np.ones(len(values), dtype=bool)
         else:
             array = np.asarray(values, dtype=float)
             present = ~np.isnan(array.reshape(len(array), -1)).all(axis=1)

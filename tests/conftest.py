@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,16 +42,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
 
 
+@contextmanager
+def disable_most_optimizations(value: bool) -> Iterator[None]:
+    """Set JAX's option of this name, in all threads."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", value)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Compile without costly optimisations where problems are small and nearly all time is compilation."""
     if request.node.get_closest_marker("slow") or getattr(request.module, "FULL_COMPILATION", False):
         yield
         return
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    with disable_most_optimizations(True):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +69,5 @@ def full_compilation(request: pytest.FixtureRequest, quick_compilation: None) ->
     if not request.node.get_closest_marker("slow"):
         yield
         return
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    with disable_most_optimizations(False):
+        yield

@@ -41,7 +41,6 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
     start = path.T.astype(jnp.int32)
     # (N + 1, F) for every network and state: kept apart, what a rule does not read is never computed
     field = [_with_dummy(share) for share in model.neighbours_in_time(start[:, :-1])]
-
     planes = [(m, s) for m in range(model.process.n_networks) for s in range(k)]
 
     def matrices(field: list[Array], agents: Array) -> list[list[Array]]:
@@ -201,8 +200,7 @@ def colours_of(model: ParticleChain) -> Colours:
     together = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     one_by_one = bool(model.totals_seen)
     contacts = model.process.contacts
-    uncertain = ~influence_is_known(model)[contacts.sources]
-    contacts = contacts.only(uncertain) if not np.all(uncertain) else contacts
+    contacts = contacts.only(~influence_is_known(model)[contacts.sources])
     return colours(contacts, model.static.n_series, one_by_one=one_by_one, together=together)
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,9 +23,8 @@ from mjp.processes.interacting_particles import InteractingParticles
 from mjp.trajectory import Names
 
 
-@dataclass(frozen=True, eq=False)
-class Network(ByContent):
-    """The contacts of one kind, as sums over them need them; weights (E,), None where all are one."""
+class Network(NamedTuple):
+    """Contacts as sums over them need them; weights (E,), None where all are one."""
 
     sources: Segments
     targets: Segments
@@ -36,17 +36,23 @@ class Static(ByContent):
     """What is known before compilation; static in a pytree and compared by content.
 
     Several series are one system whose network is that many copies side by side, N = R n agents.
-
-    Attributes:
-        sources, targets: of the contacts of all networks.
     """
 
     contacts: Contacts
-    sources: Segments
-    targets: Segments
-    networks: tuple[Network, ...]
     order: ChainOrder
     starts_known: bool
+
+    @cached_property
+    def networks(self) -> tuple[Network, ...]:
+        """The contacts of each kind."""
+        found = []
+        for strengths in self.contacts.strengths():
+            own = np.flatnonzero(strengths > 0)
+            ends = (self.contacts.sources[own], self.contacts.targets[own])
+            sources, targets = (Segments(one, self.contacts.n) for one in ends)
+            weights = None if np.all(strengths[own] == 1) else strengths[own]
+            found.append(Network(sources, targets, weights))
+        return tuple(found)
 
     @property
     def n_series(self) -> int:
@@ -217,31 +223,13 @@ def evaluate(graph: Graph, observed: bool = True) -> ParticleChain:
         raise ValueError(f"steps must be the same for all edges, got {sorted(steps)}")
     order = ChainOrder(_chains(graph), steps.pop(), process.agents)
     n_series = order.nodes.shape[1]
-    contacts = process.contacts.repeated(n_series)
     first, known = _first(graph, process, order)
     at, times = _inputs(graph, process, order)
-    static = Static(
-        contacts,
-        Segments(contacts.sources, contacts.n),
-        Segments(contacts.targets, contacts.n),
-        _networks(contacts),
-        order,
-        known,
-    )
+    static = Static(process.contacts.repeated(n_series), order, known)
     agents, totals = agent_observations(graph, process, order) if observed else ([], [])
     local = local_observations(graph, process, order) if observed else []
     names = Names(graph, process.states)
     return ParticleChain(process, at, first, times, agents, totals, local, names, static)
-
-
-def _networks(contacts: Contacts) -> tuple[Network, ...]:
-    found = []
-    for strengths in contacts.strengths():
-        own = np.flatnonzero(strengths > 0)
-        weights = None if np.all(strengths[own] == 1) else strengths[own]
-        sources, targets = (Segments(ends[own], contacts.n) for ends in (contacts.sources, contacts.targets))
-        found.append(Network(sources, targets, weights))
-    return tuple(found)
 
 
 def _chains(graph: Graph) -> np.ndarray:

@@ -72,8 +72,9 @@ def backward_filter(model: ParticleChain, means: Array, tilts: Array, *, project
     f, n = model.shape
     own = own_potentials(model, tilts)
     steps = model.static.order.steps
-    weights = model.static.contacts.strengths()  # (M, E)
-    sources, targets = model.static.sources, model.static.targets
+    contacts = model.static.contacts
+    weights = contacts.strengths()  # (M, E)
+    sources, targets = Segments(contacts.sources, n), Segments(contacts.targets, n)
     alone = weights.size == 0
 
     def normalised(raw: Array) -> tuple[Array, Array]:
@@ -109,7 +110,7 @@ def backward_filter(model: ParticleChain, means: Array, tilts: Array, *, project
             matrix = model.process.probabilities(with_source, each)
             message = jnp.sum(reference * pull_back(matrix, potential), axis=0)
             found.append(jnp.log(jnp.maximum(message, floor) / to(expected)))
-        return segment_sum(jnp.stack(found), Segments(sources.index, n), -1)
+        return segment_sum(jnp.stack(found), sources, -1)
 
     last, norm = normalised(own[-1])
     _, (log_g, norms) = lax.scan(step, last, jnp.arange(f - 1), reverse=True)

@@ -159,10 +159,9 @@ def _agents(
     if values.shape != (len(observed.nodes), n):
         node = graph.describe_node(int(observed.nodes[0]))
         raise ValueError(f"values: expected one per agent, ({n},), got shape {values.shape[1:]} at {node}")
-    possible = None
+    possible = np.ones((1, k), bool)
     if not isinstance(likelihood, EachAgent):
-        log_table, codes = _labelled(graph, observed, process, values)
-        possible = likelihood.possible.T if isinstance(likelihood, Misclassified) else np.eye(k, dtype=bool)
+        log_table, possible, codes = _labelled(graph, observed, process, values)
     elif known:
         missing = _missing(values)
         distinct, codes = np.unique(np.where(missing, 0.0, values).astype(float), return_inverse=True)
@@ -174,9 +173,7 @@ def _agents(
         log_table = _log_densities(likelihood, jnp.where(missing, 0.0, flat), k)
         log_table = jnp.where(missing[:, None], 0.0, log_table)
         codes = np.arange(values.size).reshape(values.shape)
-    if possible is None:
-        possible = np.ones(log_table.shape, bool)
-    possible = np.concatenate([possible, np.ones((1, k), bool)])
+    possible = np.concatenate([np.broadcast_to(possible, log_table.shape), np.ones((1, k), bool)])
     table = jnp.concatenate([log_table.astype(dtype), jnp.zeros((1, k), dtype)])
     t, r = order.nodes.shape
     position = np.empty(graph.n_nodes, dtype=np.int64)
@@ -201,8 +198,8 @@ def log_or_never(probabilities: Array) -> Array:
 
 def _labelled(
     graph: Graph, observed: Observations, process: InteractingParticles, values: np.ndarray
-) -> tuple[Array, np.ndarray]:
-    """Table (V, K) and codes of labels seen exactly or with errors; V where missing."""
+) -> tuple[Array, np.ndarray, np.ndarray]:
+    """Table (V, K), whether its entries are possible, and codes of labels, V where missing."""
     likelihood: Any = observed.likelihood
     if likelihood.entry or likelihood.transitions:
         raise ValueError("entry and transitions are for processes in continuous time; agents step together")
@@ -214,9 +211,9 @@ def _labelled(
                 f"matrix must have shape ({k}, {len(outcomes)}), one row per state and one column per "
                 f"outcome, got {likelihood.matrix.shape}"
             )
-        log_table = log_or_never(likelihood.matrix.T)
+        log_table, possible = log_or_never(likelihood.matrix.T), likelihood.possible.T
     else:
-        log_table = log_or_never(jnp.eye(k))
+        log_table, possible = log_or_never(jnp.eye(k)), np.eye(k, dtype=bool)
     codes = np.full(values.shape, -1, dtype=np.int32)
     for position, label in enumerate(outcomes):
         codes[np.asarray(values == label, bool)] = position
@@ -231,7 +228,7 @@ def _labelled(
             f"{graph.describe_node(int(observed.nodes[row]))}, agent {process.agents[agent]!r}: unknown "
             f"state {label!r}; known are {list(outcomes)}"
         )
-    return log_table, np.where(missing, len(outcomes), codes)
+    return log_table, possible, np.where(missing, len(outcomes), codes)
 
 
 def _totals(observed: Observations, process: InteractingParticles, order: ChainOrder) -> TotalsSeen:

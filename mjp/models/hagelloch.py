@@ -40,7 +40,7 @@ import numpyro.distributions as dist
 from jax import Array
 
 import mjp
-from mjp.models.tables import read_table
+from mjp.models.tables import in_dates, read_table
 
 COLUMNS = ("PN", "HN", "CL", "PRO", "ERU", "DEAD")
 NO_CLASS = "preschool"
@@ -104,14 +104,7 @@ def load(path: str | PathLike | None = None) -> Village:
     twice = [child for child, rows in Counter(children).items() if rows > 1]
     if twice:
         raise ValueError(f"path: child {twice[0]} has several rows; expected one")
-    dates = {}
-    for column in COLUMNS[3:]:
-        try:
-            dates[column] = pandas.to_datetime(frame[column], format="%Y-%m-%d")
-        except ValueError as error:
-            raise ValueError(
-                f"path: the column {column!r} must hold dates such as {_FIRST_DAY}; {error}"
-            ) from None
+    dates = {column: in_dates(frame, column, _FIRST_DAY) for column in COLUMNS[3:]}
     if dates["PRO"].isna().all():
         raise ValueError("path: the column 'PRO' holds no date; expected one for every child that fell ill")
     origin = dates["PRO"].min() - pandas.Timedelta(days=_BEFORE)

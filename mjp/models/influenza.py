@@ -29,11 +29,11 @@ import numpyro.distributions as dist
 
 import mjp
 from mjp.models.series import Series
-from mjp.models.tables import read_table
+from mjp.models.tables import in_dates, read_table
 
 BOYS = 763
 COLUMNS = ("date", "in_bed")
-_LEAST = 1e-5  # of the overdispersion
+LEAST = 1e-5  # overdispersion
 _FIRST_DAY = "1978-01-22"
 
 
@@ -47,13 +47,8 @@ def load(path: str | PathLike | None = None) -> Series:
         ValueError: a column is absent, a date cannot be read or occurs twice, a count is not an integer
             from 0 to 763.
     """
-    import pandas  # slow to import, and only needed to read
-
     frame = read_table("influenza_boarding_school_1978.csv", path, COLUMNS).sort_values("date")
-    try:
-        dates = pandas.Series(pandas.to_datetime(frame["date"], format="%Y-%m-%d"))
-    except ValueError as error:
-        raise ValueError(f"path: the column 'date' must hold dates such as 1978-01-22; {error}") from None
+    dates = in_dates(frame, "date", _FIRST_DAY)
     if dates.duplicated().any():
         twice = dates.iloc[int(np.argmax(dates.duplicated()))]
         raise ValueError(f"path: the date {twice:%Y-%m-%d} occurs twice; expected one row for each")
@@ -85,7 +80,7 @@ def epidemic(contact: Any, recovery: Any, overdispersion: Any, data: Series) -> 
     chain = mjp.chain(network, np.append(0.0, data.times), initial={"S": BOYS - 1, "I": 1, "R": 0})
 
     def in_bed(boys: Any) -> dist.Distribution:
-        return dist.NegativeBinomial2(boys["I"] + 0.1, 1.0 / (jnp.asarray(overdispersion) + _LEAST))
+        return dist.NegativeBinomial2(boys["I"] + 0.1, 1.0 / (jnp.asarray(overdispersion) + LEAST))
 
     return chain.observe_each(in_bed, None if data.values is None else np.append(np.nan, data.values))
 

@@ -43,6 +43,20 @@ def read_text(name: str, path: str | PathLike | None) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+def in_dates(frame: pandas.DataFrame, column: str, example: str) -> pandas.Series:
+    """A column of dates such as `example`, year-month-day; missing values stay missing.
+
+    Raises:
+        ValueError: a date cannot be read.
+    """
+    import pandas
+
+    try:
+        return pandas.Series(pandas.to_datetime(frame[column], format="%Y-%m-%d"))
+    except ValueError as error:
+        raise ValueError(f"path: the column {column!r} must hold dates such as {example}; {error}") from None
+
+
 def in_words(column: Iterable[Hashable], words: dict) -> list[str | None]:
     """Codes of states as words; what is a word already stays, and missing values become None.
 
