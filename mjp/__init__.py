@@ -23,6 +23,7 @@ from mjp.processes import CountingProcess as CountingProcess
 from mjp.processes import Diffusion as Diffusion
 from mjp.processes import FactorialChain as FactorialChain
 from mjp.processes import GammaProcess as GammaProcess
+from mjp.processes import InteractingJumps as InteractingJumps
 from mjp.processes import InteractingParticles as InteractingParticles
 from mjp.processes import JumpDiffusion as JumpDiffusion
 from mjp.processes import LinearDiffusion as LinearDiffusion

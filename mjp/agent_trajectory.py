@@ -126,9 +126,9 @@ class AgentTrajectory(Trajectory):
         times = jnp.asarray(times, self.step_times.dtype)
         grid, found = jnp.atleast_1d(times), []
         for series in range(self.order.nodes.shape[1]):
-            path = self.path(series)
-            outside = (grid < path.times[..., :1]) | (grid > path.times[..., -1:])
-            states = jnp.where(outside[..., None], -1, path.at(grid))
+            known = self.step_times[..., series]
+            outside = (grid < known[..., :1]) | (grid > known[..., -1:])
+            states = jnp.where(outside[..., None], -1, self.path(series).at(grid))
             found.append(states if times.ndim else states[..., 0, :])
         if self.names.graph.batch_shape:
             return jnp.stack(found, axis=-2 - times.ndim)

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from scipy.linalg import expm
 
 
 class Enumerated:
@@ -26,12 +27,15 @@ class Enumerated:
         matrix = np.linalg.matrix_power(one, steps)
         start = np.prod([first[i][self.configurations[:, i]] for i in range(n)], axis=0)
         seen = np.array([[likelihood(t, c) for c in self.configurations] for t in range(times)])
+        self._solve(start, [matrix] * (times - 1), seen)
+
+    def _solve(self, start, matrices, seen):
         forward = [start * seen[0]]
-        for t in range(1, times):
-            forward.append((forward[-1] @ matrix) * seen[t])
-        backward = [np.ones(size)]
-        for t in range(times - 1, 0, -1):
-            backward.insert(0, matrix @ (seen[t] * backward[0]))
+        for matrix, own in zip(matrices, seen[1:], strict=True):
+            forward.append((forward[-1] @ matrix) * own)
+        backward = [np.ones(len(start))]
+        for matrix, own in zip(matrices[::-1], seen[:0:-1], strict=True):
+            backward.insert(0, matrix @ (own * backward[0]))
         self.log_evidence = np.log(forward[-1].sum())
         joint = np.array(forward) * np.array(backward)
         self.smoothed = joint / joint.sum(axis=1, keepdims=True)
@@ -39,6 +43,34 @@ class Enumerated:
     def probability(self, time, event):
         """Posterior probability that an event, a function of a configuration, happens at a time."""
         return sum(self.smoothed[time][[bool(event(c)) for c in self.configurations]])
+
+
+class EnumeratedInTime(Enumerated):
+    """Probabilities of a system whose agents jump one at a time.
+
+    Args:
+        rates: function of a configuration (n,) and the number of the interval to rates (n, K) of entering
+            each state, the diagonal being ignored. times: (T,).
+    """
+
+    def __init__(self, n, k, rates, first, times, likelihood):
+        self.configurations = np.array(list(itertools.product(range(k), repeat=n)))
+        size = len(self.configurations)
+        index = {tuple(c): i for i, c in enumerate(self.configurations.tolist())}
+        matrices = []
+        for interval, duration in enumerate(np.diff(times)):
+            generator = np.zeros((size, size))
+            for a, configuration in enumerate(self.configurations.tolist()):
+                into = rates(np.array(configuration), interval)
+                for i, state in itertools.product(range(n), range(k)):
+                    if state != configuration[i]:
+                        other = (*configuration[:i], state, *configuration[i + 1 :])
+                        generator[a, index[other]] += into[i, state]
+            generator -= np.diag(generator.sum(axis=1))
+            matrices.append(expm(generator * duration))
+        start = np.prod([first[i][self.configurations[:, i]] for i in range(n)], axis=0)
+        seen = np.array([[likelihood(t, c) for c in self.configurations] for t in range(len(times))])
+        self._solve(start, matrices, seen)
 
 
 def sirs_step(contacts, infection, recovery, waning, external, duration):

@@ -7,52 +7,36 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from jax import lax
-from numpyro.diagnostics import effective_sample_size
+from observed_agents import (
+    CARELESS,
+    DURATION,
+    ERRORS,
+    FIRST,
+    KINDS,
+    RATES,
+    STATES,
+    SURE,
+    VALUES,
+    K,
+    N,
+    T,
+    check_marginals,
+    directed,
+    influence,
+    likelihood,
+    observe,
+    two_networks,
+)
 from particle_truth import Enumerated, sirs_step
-from scipy.stats import binom
 
 import mjp
 from mjp.inference.agent_path_law import AgentPathLaw
 from mjp.inference.individual_forward_backward import colours_of, possible_path, sweep
 from mjp.inference.particle_chain import evaluate
 
-N, K, T, DURATION = 4, 3, 5, 0.5
-RATES = {"infection": 1.2, "recovery": 0.6, "waning": 0.3, "external": 0.05}
-FIRST = np.array([[0.7, 0.25, 0.05], [0.9, 0.1, 0.0], [0.5, 0.3, 0.2], [0.6, 0.2, 0.2]])
-ERRORS = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.05, 0.05, 0.9]])
-STATES = ["S", "I", "R"]
-CARELESS = [[None] * 4, ["S", "S", None, "I"], [None] * 4, ["I", "R", "S", "I"], [None] * 4]
-SURE = [[None] * 4, [None] * 4, [None] * 4, [None] * 4, ["R", None, None, "I"]]
-VALUES = np.array([[np.nan] * 4, [0.3, np.nan, np.nan, 1.0], [np.nan] * 4, [np.nan] * 4, [np.nan] * 4])
-REPORTED = np.array([np.nan, np.nan, 1.0, np.nan, 2.0])
-
-
-def directed():
-    """Contacts of different weight, some of them in one direction only."""
-    network = nx.DiGraph()
-    network.add_nodes_from(range(N))
-    network.add_weighted_edges_from([(0, 1, 1.0), (1, 0, 2.0), (1, 2, 0.5), (2, 3, 1.0), (0, 3, 0.7)])
-    return network
-
-
-def two_networks():
-    """Contacts of two kinds; one of them is in both networks."""
-    home, work = directed(), nx.DiGraph()
-    home.remove_edges_from([(1, 2), (2, 3), (0, 3)])
-    work.add_nodes_from(reversed(range(N)))
-    work.add_weighted_edges_from([(1, 2, 0.5), (2, 3, 1.0), (0, 3, 0.7), (0, 1, 0.4)])
-    return {"home": home, "work": work}
-
-
-def influence(network):
-    return nx.to_numpy_array(network, nodelist=sorted(network.nodes)).T
-
 
 def epidemic(network, **options):
     return mjp.InteractingParticles.sirs(network, **{**RATES, **options})
-
-
-KINDS = {"home": 1.2, "work": 0.8}  # rates of infection
 
 
 def process_of(networks):
@@ -76,27 +60,7 @@ def observed_chain(totals=True, networks="one"):
         DURATION * np.arange(T),
         initial=dist.Categorical(jnp.asarray(FIRST)),
     )
-    chain.observe_each(mjp.Misclassified(ERRORS), CARELESS)
-    chain.observe_each(mjp.Exactly(), SURE)
-    chain.observe_each(mjp.EachAgent(lambda state: dist.Normal(0.5 * state, 0.4)), VALUES)
-    if totals:
-        chain.observe_each(lambda x: dist.Binomial(x["I"] + x["R"], 0.7), REPORTED)
-    return chain
-
-
-def likelihood(time, configuration, totals=True):
-    value = 1.0
-    for agent, state in enumerate(configuration):
-        if CARELESS[time][agent] is not None:
-            value *= ERRORS[state, STATES.index(CARELESS[time][agent])]
-        if SURE[time][agent] is not None:
-            value *= STATES[state] == SURE[time][agent]
-        if not np.isnan(VALUES[time, agent]):
-            residual = (VALUES[time, agent] - 0.5 * state) / 0.4
-            value *= np.exp(-0.5 * residual**2) / (0.4 * np.sqrt(2 * np.pi))
-    if totals and not np.isnan(REPORTED[time]):
-        value *= binom.pmf(REPORTED[time], np.sum(configuration > 0), 0.7)
-    return value
+    return observe(chain, totals)
 
 
 def enumerated(totals=True, networks="one"):
@@ -330,20 +294,7 @@ def check_sweeps(chain, truth, colours, least=40):
 
     run = jax.jit(lambda keys: lax.scan(step, start, keys)[1])
     paths = np.asarray(run(jax.random.split(jax.random.key(2), 10_000)))
-    checked = 0
-    for time in range(T):
-        events = [(lambda c, a=a, s=s: c[..., a] == s) for a in range(N) for s in range(K)]
-        events.append(lambda c: (c[..., 0] == 1) & (c[..., 1] == 1))
-        for event in events:
-            happened = np.asarray(event(paths[:, time]), float)
-            p = truth.probability(time, event)
-            if happened.std() == 0:
-                assert p < 2e-3 or p > 1 - 2e-3
-                continue
-            effective = effective_sample_size(happened.reshape(4, -1))
-            assert abs(happened.mean() - p) < 4 * happened.std() / np.sqrt(effective)
-            checked += 1
-    assert checked > least
+    check_marginals(paths, truth, least)
 
 
 # ------------------------------------------------------------------------------------- bad input

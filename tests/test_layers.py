@@ -27,6 +27,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.state_spaces",
             "mjp.vector_trajectory",
             "mjp.count_trajectory",
+            "mjp.agent_jump_trajectory",
             "mjp.agent_trajectory",
             "mjp.switching_trajectory",
             "mjp.mixed_trajectory",

@@ -16,10 +16,12 @@ from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 from scipy.optimize import minimize
 
 from mjp.inference import condition, is_exact_family
+from mjp.inference.uniformized_agents import event_room
 from mjp.numpyro_bridge import (
     HIDDEN,
     INNOVATIONS,
     defaults,
+    has_agent_jumps,
     has_agent_path,
     has_jump_path,
     latent_sites,
@@ -32,6 +34,7 @@ from mjp.numpyro_bridge import (
 
 _PRIOR_DRAWS = 15
 _ROOM = 2
+_FASTER = 1.5  # rates, for which there is room, than at the prior median
 _ROUNDS = 4  # of anchors of jump paths, each at the mode that the ones before lead to
 
 
@@ -71,6 +74,10 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
                 found[name]["auxiliary"] = jumps.anchors
                 jumping.append(name)
             continue
+        if has_agent_jumps(graph):
+            if "max_events" not in options:
+                found[name] = {"max_events": event_room(graph, _FASTER)}
+            continue
         # references are laws, and not only points: those of other parameters may be too narrow
         if has_agent_path(graph) or mixes_families(graph) or is_exact_family(graph) or "auxiliary" in options:
             continue
@@ -89,7 +96,7 @@ def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:
         for graph, options in recorded_options(model, args, kwargs, {}).values():
             fixed = is_exact_family(graph) or has_agent_path(graph) or mixes_families(graph)
             fixed = fixed or "auxiliary" in options
-            found.append(has_jump_path(graph) or not fixed)
+            found.append(has_jump_path(graph) or has_agent_jumps(graph) or not fixed)
 
     jax.eval_shape(declare)  # the kinds of the processes are known without any value
     return any(found)

@@ -8,8 +8,15 @@ import numpy as np
 from numpyro.infer import NUTS, Gibbs
 from numpyro.infer.mcmc import MCMCKernel
 
+from mjp.inference.agent_jump_law import AgentJumpLaw
 from mjp.inference.agent_path_law import AgentPathLaw
-from mjp.inference.kernels import CrankNicolson, IndividualForwardBackward, ParticleGibbs, ParticleMarginal
+from mjp.inference.kernels import (
+    CrankNicolson,
+    IndividualForwardBackward,
+    IndividualUniformization,
+    ParticleGibbs,
+    ParticleMarginal,
+)
 from mjp.inference.kernels.agent_gibbs import AgentGibbs
 from mjp.inference.state_path_law import StatePathLaw
 from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, ROUGH, latent_sites
@@ -56,7 +63,7 @@ def choose_engine(
     parameters = [name for name in sites if not name.endswith(HIDDEN)]
     if engine == "nuts" and paths:
         raise ValueError(f"engine: NUTS cannot sample the path {paths[0]!r}, which jumps; use 'auto'")
-    agents = [name for name in paths if isinstance(sites[name]["fn"], AgentPathLaw)]
+    agents = [name for name in paths if isinstance(sites[name]["fn"], AgentPathLaw | AgentJumpLaw)]
     size = sum(int(np.size(sites[name]["value"])) for name in parameters)
     if agents:
         laws = {name: sites[name]["fn"] for name in agents}
@@ -95,17 +102,25 @@ def _rough(
 
 
 def _agents(
-    model: Callable, agents: dict[str, AgentPathLaw], counts: list[str], parameters: bool, size: int
+    model: Callable,
+    agents: dict[str, AgentPathLaw | AgentJumpLaw],
+    counts: list[str],
+    parameters: bool,
+    size: int,
 ) -> tuple[str, Callable[[], MCMCKernel]]:
     """Gibbs over paths of interacting particles, those of reaction networks, and parameters."""
-    names = ["forward-backward by agent", *(["particle Gibbs"] if counts else [])]
-    names += ["NUTS given paths"] if parameters else []
+    in_steps = [name for name, law in agents.items() if isinstance(law, AgentPathLaw)]
+    in_time = [name for name in agents if name not in in_steps]
+    names = ["forward-backward by agent"] if in_steps else []
+    names += ["uniformization by agent"] if in_time else []
+    names += [*(["particle Gibbs"] if counts else []), *(["NUTS given paths"] if parameters else [])]
     one_by_one = any(law.model.totals_seen for law in agents.values())  # and a sweep takes long
 
     def make() -> MCMCKernel:
-        blocks: list[Any] = [
-            (IndividualForwardBackward(model, sweeps=1 if one_by_one else _SWEEPS), list(agents))
-        ]
+        sweeps = 1 if one_by_one else _SWEEPS
+        blocks: list[Any] = []
+        blocks += [(IndividualForwardBackward(model, sweeps=sweeps), in_steps)] if in_steps else []
+        blocks += [(IndividualUniformization(model), in_time)] if in_time else []
         blocks += [(ParticleGibbs(model), counts)] if counts else []
         blocks += [(NUTS(model, dense_mass=size <= _DENSE_UP_TO), None)] if parameters else []
         return AgentGibbs(blocks)

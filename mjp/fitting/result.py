@@ -16,7 +16,7 @@ from mjp.fitting.draws import PathDraws, draw_paths, log_likelihoods, prior_draw
 from mjp.fitting.mixed_draws import draw_mixed_paths
 from mjp.fitting.vector_draws import VectorPathDraws, draw_vector_paths
 from mjp.graph import Graph
-from mjp.numpyro_bridge import HIDDEN, graphs_of, has_jump_path, mixes_families
+from mjp.numpyro_bridge import HIDDEN, graphs_of, has_agent_jumps, has_jump_path, mixes_families
 from mjp.on_grid import node_times
 from mjp.processes import MarkovChain, SparseMarkovJump, is_vector
 from mjp.state_spaces import shared_states, state_spaces
@@ -290,6 +290,15 @@ class Fit:
         mcmc._args, mcmc._kwargs = self.args, self.kwargs
         return mcmc
 
+    @property
+    def without_room(self) -> tuple[str, str, str]:
+        """Words for whom `overflow` counts, for what happened to them, and for what helps."""
+        if any(map(has_agent_jumps, self.graphs.values())):
+            remedy = "Give a larger max_events or max_jumps to mjp.sample, or the process a larger bound"
+            return "agents", "had more events than there is room for, and kept their paths", remedy
+        what = "had more events on an edge than there is room for, and were dropped"
+        return "particles", what, "Give a larger max_events to mjp.sample"
+
     def problems(self) -> list[str]:
         """What is wrong with the run, in words; empty if nothing is."""
         found = []
@@ -299,10 +308,10 @@ class Fit:
             found.append(f"{diverging} of {total} draws diverged; the posterior may be biased")
         dropped = np.asarray(self.statistics.get("overflow", np.zeros(1)))
         if dropped.sum():
+            who, what, remedy = self.without_room
             found.append(
-                f"{int(dropped.sum())} particles, in {int((dropped > 0).sum())} of {dropped.size} draws, had "
-                "more events on an edge than there is room for, and were dropped; the posterior may be "
-                "biased towards paths with few events. Give a larger max_events to mjp.sample"
+                f"{int(dropped.sum())} {who}, in {int((dropped > 0).sum())} of {dropped.size} draws, {what}; "
+                f"the posterior may be biased towards paths with few events. {remedy}"
             )
         if self.settings["draws"] >= 100:
             from numpyro.diagnostics import split_gelman_rubin
@@ -363,7 +372,8 @@ class Fit:
             return np.linspace(times.min(), times.max(), _GRID)
         times = np.unique(times)  # and as many times between two nodes as there are steps, or room
         edges = len(times) - 1
-        between = _COUNT_STEPS if has_jump_path(graph) else graph.edges[0].steps or 1
+        in_time = has_jump_path(graph) or has_agent_jumps(graph)
+        between = _COUNT_STEPS if in_time else graph.edges[0].steps or 1
         points = edges * max(1, min(between, _VECTOR_GRID // edges)) + 1
         return np.interp(np.linspace(0, edges, points), np.arange(edges + 1), times)
 

@@ -1,5 +1,6 @@
 """How declared graphs are conditioned, simulated and sampled."""
 
+from mjp.inference import agent_jump_engine as agent_jump_engine
 from mjp.inference import count_engine as count_engine
 from mjp.inference import factorial_engine as factorial_engine
 from mjp.inference import finite_state_engine as finite_state_engine
@@ -30,6 +31,7 @@ def __getattr__(name: str) -> object:
     kernels = (
         "CrankNicolson",
         "IndividualForwardBackward",
+        "IndividualUniformization",
         "InfiniteHMC",
         "ParticleGibbs",
         "ParticleMarginal",

@@ -61,15 +61,17 @@ class AgentPathLaw(Distribution):
 
 
 class AgentPathLikelihood:
-    """The observations of interacting particles, given their path."""
+    """The observations of interacting particles, given their path.
 
-    def __init__(self, law: AgentPathLaw):
-        self.law = law
+    Args:
+        law: of the paths, in discrete or continuous time.
+    """
+
+    def __init__(self, law: Any):
+        self.model: ParticleChain = law.model
 
     def log_likelihoods(self, path: AgentTrajectory) -> Array:
         """Log-densities of the observations of each node, (n_nodes,); zero if unobserved."""
-        model = self.law.model
-        flat = path.path_values.reshape(model.shape)
-        terms = model.log_likelihoods(flat).reshape(-1)
-        order = np.argsort(model.static.order.nodes.reshape(-1), kind="stable")
-        return terms[order]
+        nodes = self.model.static.order.nodes
+        terms = self.model.log_likelihoods(path.values[nodes].reshape(len(nodes), -1))
+        return terms.reshape(-1)[np.argsort(nodes.reshape(-1), kind="stable")]

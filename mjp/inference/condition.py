@@ -112,6 +112,10 @@ def condition(graph: Graph, **options: Any) -> Guided:
             what a step says of each neighbour alone, in addition), or states of all agents at all steps, a
             trajectory or positions (F + 1, n), at which neighbours are frozen.
 
+            For such agents in continuous time (`mjp.InteractingJumps`) too; and `max_events` and
+            `max_jumps`, the room for the events of an agent in one step of the guide, virtual ones included,
+            and for its jumps. Paths that do not fit have weight zero and are counted in `overflow`.
+
             For factorial chains, `max_table`: most combinations of states that are summed out exactly
             (default 2**12); more chains are guided one by one, as are fewer with `auxiliary="localised"`,
             where each looks at what was observed of a neighbourhood that reaches `radius` (default 1)

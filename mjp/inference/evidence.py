@@ -11,6 +11,7 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from mjp._checks import check_particles
+from mjp.agent_jump_trajectory import AgentJumpTrajectory
 from mjp.count_trajectory import CountTrajectory
 from mjp.graph import Graph
 from mjp.inference.condition import Guided, condition
@@ -94,7 +95,7 @@ def report_faults(overflow: int, invalid: int, draws: int, room: str = "max_even
     if overflow:
         warnings.warn(
             f"the buffer was too short for {overflow} pieces of {draws} guided paths, whose weight is zero, "
-            f"so that the evidence is too low; give a larger {room}",
+            f"so that the evidence is too low; give a larger {room} (agents: or max_jumps, or bound)",
             stacklevel=4,
         )
 
@@ -105,8 +106,9 @@ def _log_weights(guided: Guided, keys: Array) -> tuple[Array, Array]:
 
     def one(key: Array) -> tuple[Array, Array]:
         path, log_weight = guided.sample(key)
-        counts = (path.overflow, path.invalid) if isinstance(path, CountTrajectory) else (0, 0)
-        return log_weight, jnp.asarray(counts, jnp.int32)
+        if not isinstance(path, CountTrajectory | AgentJumpTrajectory):
+            return log_weight, jnp.zeros(2, jnp.int32)
+        return log_weight, jnp.asarray([path.overflow, getattr(path, "invalid", 0)], jnp.int32)
 
     return jax.lax.map(one, keys, batch_size=_BATCH)
 

@@ -121,4 +121,5 @@ def localised_guide(model: ParticleChain, near: Neighbourhoods, forward: Filtere
     _, (log_g, norms) = lax.scan(step, last, jnp.arange(model.shape[0]), reverse=True)
     # any constant will do, since weights take it back; with this one the guide's evidence is nearly right
     norms = norms.at[::steps, firsts].add(forward.scores[::steps])
-    return ParticleGuide(log_g, norms, jnp.zeros((model.static.n_times, model.static.n_series, model.k)))
+    tilts = jnp.zeros((model.static.n_times, model.static.n_series, model.k))
+    return ParticleGuide(log_g, norms, tilts, jnp.exp(log_g))

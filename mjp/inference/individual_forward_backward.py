@@ -19,7 +19,7 @@ from mjp.inference.agent_colours import Colours, colours
 from mjp.inference.particle_chain import ParticleChain, select_rows
 from mjp.inference.particle_guides import own_potentials
 
-_LEAST_LOG = -50.0  # log-likelihood of totals where nothing is to be impossible
+LEAST_LOG = -50.0  # log-likelihood of totals where nothing is to be impossible
 
 
 def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: float = 0.0) -> Array:
@@ -35,12 +35,12 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
     t, steps = model.static.n_times, model.static.order.steps
     none = jnp.zeros((t, model.static.n_series, k))
     # one agent's path is contiguous in memory, since agents are what is picked here
-    own = _with_dummy(jnp.transpose(own_potentials(model, none), (2, 1, 0)))  # (N + 1, K, T)
-    first = _with_dummy(model.first.T)  # (N + 1, K)
-    at = {name: v.T if v.shape[1] == 1 else _with_dummy(v.T) for name, v in model.at.items()}
+    own = with_dummy(jnp.transpose(own_potentials(model, none), (2, 1, 0)))  # (N + 1, K, T)
+    first = with_dummy(model.first.T)  # (N + 1, K)
+    at = {name: v.T if v.shape[1] == 1 else with_dummy(v.T) for name, v in model.at.items()}
     start = path.T.astype(jnp.int32)
     # (N + 1, F) for every network and state: kept apart, what a rule does not read is never computed
-    field = [_with_dummy(share) for share in model.neighbours_in_time(start[:, :-1])]
+    field = [with_dummy(share) for share in model.neighbours_in_time(start[:, :-1])]
     planes = [(m, s) for m in range(model.process.n_networks) for s in range(k)]
 
     def matrices(field: list[Array], agents: Array) -> list[list[Array]]:
@@ -56,14 +56,14 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
             [jnp.maximum(p, floor) for p in row] for row in matrices([f[members] for f in field], members)
         ]
         # the dummy's last row and column take what is padded
-        before = _with_dummy(old[:, :-1])[by]
+        before = with_dummy(old[:, :-1])[by]
         weights = weights[..., None]  # (M, P, 1)
         seen = own[members]
         if model.totals_seen:
-            seen = seen + totals_likelihood(path, members[0], old[0])
+            seen = seen + totals_likelihood(model, path[:, ::steps], members[0], floor)
         for local in model.local_seen:
             found = local.of_members(path[:, ::steps], members)
-            seen = seen + jnp.where(floor > 0, jnp.maximum(found, _LEAST_LOG), found)
+            seen = seen + jnp.where(floor > 0, jnp.maximum(found, LEAST_LOG), found)
         logs = jnp.zeros((len(members), k, f)).at[:, :, ::steps].add(seen)
         if influenced.shape[0]:
             others = [
@@ -76,7 +76,7 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
         logs = logs.at[:, :, 0].add(first[members])
         new = sample_chains(key, matrix, logs, old)
         if influenced.shape[0]:
-            after = _with_dummy(new[:, :-1])[by]
+            after = with_dummy(new[:, :-1])[by]
             field = [
                 share.at[influenced].add(weights[m] * (1.0 * (after == s) - (before == s)))
                 for share, (m, s) in zip(field, planes, strict=True)
@@ -95,65 +95,79 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
             found.append(jnp.log(jnp.maximum(chance, floor)))
         return jnp.where((influenced == n)[:, None, None], 0.0, jnp.stack(found, axis=1))
 
-    def totals_likelihood(path: Array, member: Array, old: Array) -> Array:
-        """Log-likelihoods (K, T) of the states of the one member, from the observations of totals."""
-        series = member // (n // model.static.n_series)
-        rest = model.totals(path[:n, ::steps].T)[:, series]  # (T, K)
-        rest = rest - (old[::steps, None] == jnp.arange(k))
-        found = jnp.zeros((k, t))
-        for seen in model.totals_seen:
-            values = seen.values[:, series]
-            by_state = [jax.vmap(seen.of_one)(rest + (jnp.arange(k) == s), values) for s in range(k)]
-            found = found + jnp.stack(by_state)
-        return jnp.where(floor > 0, jnp.maximum(found, _LEAST_LOG), found)
-
     keys = jax.random.split(key, len(order.members))
     tables = (order.members, order.influenced, order.by, order.weights)
     xs = (*map(jnp.asarray, tables), keys)
-    (path, _), _ = lax.scan(colour, (_with_dummy(start), field), xs)
+    (path, _), _ = lax.scan(colour, (with_dummy(start), field), xs)
     return path[:n].T
 
 
-def _with_dummy(array: Array) -> Array:
+def totals_likelihood(model: ParticleChain, at_nodes: Array, member: Array, floor: float) -> Array:
+    """Log-likelihoods (K, T) of the states of one member, from the observations of totals.
+
+    Args:
+        at_nodes: (N + 1, T) states of all agents, and of the dummy. floor: as for `sweep`.
+    """
+    n, k, t = model.shape[1], model.k, model.static.n_times
+    series = member // (n // model.static.n_series)
+    rest = model.totals(at_nodes[:n].T)[:, series]  # (T, K)
+    rest = rest - (at_nodes[member][:, None] == jnp.arange(k))
+    found = jnp.zeros((k, t))
+    for seen in model.totals_seen:
+        values = seen.values[:, series]
+        by_state = [jax.vmap(seen.of_one)(rest + (jnp.arange(k) == s), values) for s in range(k)]
+        found = found + jnp.stack(by_state)
+    return jnp.where(floor > 0, jnp.maximum(found, LEAST_LOG), found)
+
+
+def with_dummy(array: Array) -> Array:
     """The array with one more row, of zeros."""
     return jnp.concatenate([array, jnp.zeros_like(array[:1])])
 
 
-def sample_chains(key: Array, matrix: list[list[Array]], logs: Array, old: Array) -> Array:
+def sample_chains(
+    key: Array, matrix: list[list[Array]], logs: Array, old: Array, length: Array | int | None = None
+) -> Array:
     """Paths (W, F + 1) of W independent chains given log-likelihoods (W, K, F + 1) of their states.
 
     Args:
         matrix: transition probabilities [a][b], (W, F). old: paths to keep where nothing is possible.
+        length: number of steps after which all chains stay where they are, default F.
     """
     w, k, f = logs.shape
+    length = f - 1 if length is None else length
     peak = jnp.max(logs, axis=1, keepdims=True)
     likelihood = jnp.exp(logs - jnp.where(jnp.isfinite(peak), peak, 0.0))
     # chains are side by side in memory, and states are few: (F, W) for each of them
     seen = [likelihood[:, a].T for a in range(k)]
     kernels = [[jnp.broadcast_to(p, (w, f - 1)).T for p in row] for row in matrix]
 
-    def back(g: list[Array], x: tuple) -> tuple[list[Array], list[Array]]:
-        kernel, likelihood = x
-        g = [likelihood[a] * _dot(kernel[a], g) for a in range(k)]
-        total = _total(g)
-        g = [share / jnp.where(total > 0, total, 1.0) for share in g]
-        return g, g
+    def back(i: Array, g: list[Array]) -> list[Array]:
+        step = length - 1 - i
+        ahead = [share[step + 1] for share in g]
+        now = [seen[a][step] * _dot([p[step] for p in kernels[a]], ahead) for a in range(k)]
+        total = _total(now)
+        return [
+            share.at[step].set(new / jnp.where(total > 0, total, 1.0))
+            for share, new in zip(g, now, strict=True)
+        ]
 
-    last = [likelihood[-1] for likelihood in seen]
-    _, g = lax.scan(back, last, (kernels, [likelihood[:-1] for likelihood in seen]), reverse=True)
+    g = lax.fori_loop(0, length, back, seen)
     uniforms = jax.random.uniform(key, (f, w), logs.dtype)
     first = _draw([share[0] for share in g], uniforms[0])
 
-    def ahead(state: Array, x: tuple) -> tuple[Array, Array]:
-        kernel, g, uniform = x
+    def ahead(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        state, path = carry
         here = [1.0 * (state == a) for a in range(k)]
-        state = _draw([g[b] * _dot([row[b] for row in kernel], here) for b in range(k)], uniform)
-        return state, state
+        weights = [g[b][i + 1] * _dot([row[b][i] for row in kernels], here) for b in range(k)]
+        state = _draw(weights, uniforms[i + 1])
+        return state, path.at[i + 1].set(state)
 
-    following = [jnp.concatenate([share[1:], end[None]]) for share, end in zip(g, last, strict=True)]
-    _, states = lax.scan(ahead, first, (kernels, following, uniforms[1:]))
+    start = jnp.zeros((f, w), first.dtype).at[0].set(first)
+    last, states = lax.fori_loop(0, length, ahead, (first, start))
+    states = jnp.where(np.arange(f)[:, None] > length, last, states)
     possible = _total([share[0] for share in g]) > 0
-    return jnp.where(possible[:, None], jnp.concatenate([first[None], states]).T, old)
+    return jnp.where(possible[:, None], states.T, old)
 
 
 def _draw(weights: list[Array], uniform: Array) -> Array:
@@ -178,7 +192,7 @@ def possible_path(model: ParticleChain, order: Colours, key: Array, path: Array,
 
     def impossible(path: Array) -> Array:
         density = jnp.sum(model.log_first(path)) + jnp.sum(model.log_transitions(path))
-        return ~jnp.isfinite(density + jnp.sum(model.log_likelihoods(path)))
+        return ~jnp.isfinite(density + jnp.sum(model.log_likelihoods(model.at_nodes(path))))
 
     def go_on(carry: tuple[Array, Array]) -> Array:
         i, path = carry
@@ -212,7 +226,7 @@ def influence_is_known(model: ParticleChain) -> np.ndarray:
     on all paths that it may take.
     """
     n, n_series = model.process.n, model.static.n_series
-    if model.static.order.steps > 1 or not model.agents:
+    if model.static.order.steps > 1 or model.process.jumps or not model.agents:
         return np.zeros(n, bool)
     possible = np.ones((model.static.n_times - 1, n * n_series, model.k), bool)
     for seen in model.agents:

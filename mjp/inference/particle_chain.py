@@ -164,19 +164,18 @@ class ParticleChain(eqx.Module):
         """Numbers of agents (..., R, K) in each state."""
         return jnp.stack([self.by_series(states == k) for k in range(self.k)], axis=-1)
 
-    def log_likelihoods(self, path: Array) -> Array:
-        """Log-likelihood (T, R) of what was observed at each node, given a path."""
-        states = self.at_nodes(path)
+    def log_likelihoods(self, states: Array) -> Array:
+        """Log-likelihood (T, R) of what was observed at each node, given the states (T, N) there."""
         total = jnp.zeros((self.static.n_times, self.static.n_series), jnp.result_type(float))
         for seen in self.agents:
             total = total + self.by_series(seen.log_likelihood(states))
         for seen in self.totals_seen:
             total = total + seen.log_likelihood(self.totals(states))
-        return total + self.local_log_likelihoods(path)
+        return total + self.local_log_likelihoods(states)
 
-    def local_log_likelihoods(self, path: Array) -> Array:
-        """Log-likelihood (T, R) of what was observed of a few agents each, given a path."""
-        states, zero = self.at_nodes(path), jnp.zeros((self.static.n_times, self.static.n_series))
+    def local_log_likelihoods(self, states: Array) -> Array:
+        """Log-likelihood (T, R) of what was observed of a few agents each, given the states (T, N)."""
+        zero = jnp.zeros((self.static.n_times, self.static.n_series))
         found = (seen.log_likelihood(states, self.static.n_series) for seen in self.local_seen)
         return sum(found, zero)
 
@@ -218,7 +217,7 @@ def evaluate(graph: Graph, observed: bool = True) -> ParticleChain:
             "graph: all edges must carry the same InteractingParticles; let its parameters depend on "
             "covariates of the steps instead"
         )
-    steps = {edges.steps or 1 for edges in graph.edges}
+    steps = {edges.steps or process.default_steps for edges in graph.edges}
     if len(steps) > 1:
         raise ValueError(f"steps must be the same for all edges, got {sorted(steps)}")
     order = ChainOrder(_chains(graph), steps.pop(), process.agents)

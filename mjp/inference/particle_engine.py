@@ -94,7 +94,7 @@ def guided_path(model: ParticleChain, guide: ParticleGuide, uniforms: Array) -> 
         last = own[-1] - guide.log_g[-1] - guide.log_norms[-1]
         ratio = jnp.take_along_axis(last, path[-1:], axis=0)[0]
         log_weight = log_weight + model.by_series(ratio)
-        log_weight = log_weight + jnp.sum(model.local_log_likelihoods(path), axis=0)
+        log_weight = log_weight + jnp.sum(model.local_log_likelihoods(model.at_nodes(path)), axis=0)
     return path, jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
 
 
@@ -110,23 +110,26 @@ def condition_particles(
     graph: Graph, *, auxiliary: Any = "mean field", iterations: int = 2
 ) -> ParticleGuided:
     """Build a guide and return the guided particles; see `mjp.condition`."""
-    check_count("iterations", iterations)
     model = evaluate(graph)
-    if isinstance(auxiliary, str):
-        if auxiliary not in AUXILIARIES:
-            raise ValueError(f"auxiliary must be one of {list(AUXILIARIES)} or states, got {auxiliary!r}")
-        guide = mean_field_guide(model, iterations=iterations, projected=auxiliary == "projected")
-    else:
-        states = _frozen(model, auxiliary)
-        tilts = jnp.zeros((model.static.n_times, model.static.n_series, model.k))
-        means = jnp.moveaxis(model.indicators(states), 0, 1)
-        guide = backward_filter(model, means, tilts, projected=False)
+    guide = build_guide(model, auxiliary, iterations)
     together = model.totals_seen or model.local_seen
     exact = len(model.static.contacts.sources) == 0 and not together
     evidence = guide_evidence(model, guide).reshape(graph.batch_shape)
     if is_concrete(evidence) and np.any(np.isneginf(evidence)):
         raise ValueError("the observations are impossible: no state of some agent fits what was seen of it")
     return ParticleGuided(evidence, model, guide, exact=exact)  # type: ignore[call-arg]
+
+
+def build_guide(model: ParticleChain, auxiliary: Any, iterations: int) -> ParticleGuide:
+    """The guide that a user has chosen; see `mjp.condition`."""
+    check_count("iterations", iterations)
+    if isinstance(auxiliary, str):
+        if auxiliary not in AUXILIARIES:
+            raise ValueError(f"auxiliary must be one of {list(AUXILIARIES)} or states, got {auxiliary!r}")
+        return mean_field_guide(model, iterations=iterations, projected=auxiliary == "projected")
+    states = _frozen(model, auxiliary)
+    tilts = jnp.zeros((model.static.n_times, model.static.n_series, model.k))
+    return backward_filter(model, jnp.moveaxis(model.indicators(states), 0, 1), tilts, projected=False)
 
 
 def _frozen(model: ParticleChain, auxiliary: Any) -> Array:

@@ -7,7 +7,6 @@ guide takes the neighbours for what they are on average (a mean field; van der M
 """
 
 from functools import partial
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,32 +27,31 @@ class ParticleGuide(eqx.Module):
         log_g: (F + 1, K, N) log-potentials, which sum to one over the states.
         log_norms: (F + 1, N) what was divided by to make them so.
         tilts: (T, R, K) slopes that stand for the observations of totals.
+        means: (F + 1, K, N) probabilities of the states that neighbours were taken to be in.
     """
 
     log_g: Array
     log_norms: Array
     tilts: Array
+    means: Array
 
 
 @jax.jit
-def forward_means(model: ParticleChain, guide: ParticleGuide | None = None) -> Array:
-    """Probabilities (F + 1, K, N) of the agents' states in the mean field, guided if there is a guide."""
+def forward_means(model: ParticleChain, guide: ParticleGuide) -> Array:
+    """Probabilities (F + 1, K, N) of the agents' states in the guided mean field."""
     f, n = model.shape
     k = model.k
-    g = jnp.ones((1, k, n)) if guide is None else jnp.exp(guide.log_g)
-
-    def potential(step: Any) -> Array:
-        return g[0] if guide is None else g[step]
+    g = jnp.exp(guide.log_g)
 
     def scaled(shares: Array) -> Array:
         total = jnp.sum(shares, axis=0)
         return shares / jnp.where(total > 0, total, 1.0)
 
-    start = scaled(jnp.exp(model.first) * potential(0))
+    start = scaled(jnp.exp(model.first) * g[0])
 
     def step(shares: Array, i: Array) -> tuple[Array, Array]:
         matrix = model.process.probabilities(model.around(shares), model.at_step(i))
-        own, after = potential(i + 1), [jnp.zeros(n)] * k
+        own, after = g[i + 1], [jnp.zeros(n)] * k
         for a in range(k):
             row = [matrix[a][b] * own[b] for b in range(k)]
             total = sum(row, jnp.zeros(n))
@@ -91,30 +89,34 @@ def backward_filter(model: ParticleChain, means: Array, tilts: Array, *, project
             pulled = jnp.where(pulled > 0, pulled, _LEAST * jnp.sum(g, axis=0))
         raw = jnp.log(pulled)
         if projected and not alone:
-            expected = jnp.sum(shares * pulled, axis=0)
-            raw = raw + messages(field, shares, g, expected, at)
+            raw = raw + messages(field, shares, g, pulled, at)
         raw = raw + jnp.where(i % steps == 0, own[i // steps], 0.0)
         log_g, norm = normalised(raw)
         return log_g, (log_g, norm)
 
-    def messages(field: Array, shares: Array, g: Array, expected: Array, at: dict[str, Array]) -> Array:
-        """Log-potentials (K, N) of agents as neighbours, from the steps of those that they influence."""
+    def messages(field: Array, shares: Array, g: Array, pulled: Array, at: dict[str, Array]) -> Array:
+        """Log-potentials (K, N) of agents as neighbours, from the steps of those that they influence.
+
+        Under a guided law of the states, in which g is contained, the average of what a neighbour's state
+        multiplies the mean field's potential by.
+        """
         n_edges = weights.shape[1]
         to, of = (lambda x: take(x, targets, -1)), (lambda x: take(x, sources, -1))
         each = {name: value if value.shape[0] == 1 else to(value) for name, value in at.items()}
         by_kind = jnp.maximum(to(field).reshape(-1, model.k, n_edges) - weights[:, None] * of(shares), 0.0)
-        reference, potential, floor = to(shares), to(g), _LEAST * to(expected)
+        potential, reference = to(g), to(shares / pulled)
         found = []
         for k in range(model.k):
             with_source = by_kind.at[:, k].add(weights).reshape(-1, n_edges)
             matrix = model.process.probabilities(with_source, each)
             message = jnp.sum(reference * pull_back(matrix, potential), axis=0)
-            found.append(jnp.log(jnp.maximum(message, floor) / to(expected)))
+            found.append(jnp.log(jnp.maximum(message, _LEAST)))
         return segment_sum(jnp.stack(found), sources, -1)
 
     last, norm = normalised(own[-1])
     _, (log_g, norms) = lax.scan(step, last, jnp.arange(f - 1), reverse=True)
-    return ParticleGuide(jnp.concatenate([log_g, last[None]]), jnp.concatenate([norms, norm[None]]), tilts)
+    log_g, norms = jnp.concatenate([log_g, last[None]]), jnp.concatenate([norms, norm[None]])
+    return ParticleGuide(log_g, norms, tilts, means)
 
 
 def pull_back(matrix: list[list[Array]], g: Array) -> Array:
@@ -149,12 +151,21 @@ def improved_tilts(model: ParticleChain, means: Array, tilts: Array) -> Array:
 @partial(jax.jit, static_argnames=("iterations", "projected"))
 def mean_field_guide(model: ParticleChain, *, iterations: int, projected: bool) -> ParticleGuide:
     """The guide along a mean field that the observations correct `iterations` times."""
-    tilts = jnp.zeros((model.static.n_times, model.static.n_series, model.k))
-    means = forward_means(model)
-    tilts = improved_tilts(model, means, tilts)
-    guide = backward_filter(model, means, tilts, projected=projected)
-    for _ in range(iterations):
+    neutral = no_guide(model)
+
+    def improve(i: Array, guide: ParticleGuide) -> ParticleGuide:
         means = forward_means(model, guide)
-        tilts = improved_tilts(model, means, tilts)
-        guide = backward_filter(model, means, tilts, projected=projected)
-    return guide
+        # what is said of neighbours depends on the means so much that undamped iterations may oscillate
+        means = jnp.where((i > 0) & projected, 0.5 * (means + guide.means), means)
+        tilts = improved_tilts(model, means, guide.tilts)
+        return backward_filter(model, means, tilts, projected=projected)
+
+    return lax.fori_loop(0, iterations + 1, improve, neutral)
+
+
+def no_guide(model: ParticleChain) -> ParticleGuide:
+    """The guide that knows nothing."""
+    (f, n), k = model.shape, model.k
+    even = jnp.full((f, k, n), -jnp.log(float(k)))
+    tilts = jnp.zeros((model.static.n_times, model.static.n_series, k))
+    return ParticleGuide(even, jnp.full((f, n), jnp.log(float(k))), tilts, jnp.zeros((f, k, n)))

@@ -202,7 +202,7 @@ def _labelled(
     """Table (V, K), whether its entries are possible, and codes of labels, V where missing."""
     likelihood: Any = observed.likelihood
     if likelihood.entry or likelihood.transitions:
-        raise ValueError("entry and transitions are for processes in continuous time; agents step together")
+        raise ValueError("entry and transitions are for single processes in continuous time, not for agents")
     k, outcomes = process.n_states, process.states
     if isinstance(likelihood, Misclassified):
         outcomes = likelihood.labels or process.states

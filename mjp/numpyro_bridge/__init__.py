@@ -10,6 +10,8 @@ from mjp.numpyro_bridge.kinds import INNOVATIONS as INNOVATIONS
 from mjp.numpyro_bridge.kinds import PATH as PATH
 from mjp.numpyro_bridge.kinds import ROOTS as ROOTS
 from mjp.numpyro_bridge.kinds import ROUGH as ROUGH
+from mjp.numpyro_bridge.kinds import agent_jump_law as agent_jump_law
+from mjp.numpyro_bridge.kinds import has_agent_jumps as has_agent_jumps
 from mjp.numpyro_bridge.kinds import has_agent_path as has_agent_path
 from mjp.numpyro_bridge.kinds import has_agents as has_agents
 from mjp.numpyro_bridge.kinds import has_jump_path as has_jump_path

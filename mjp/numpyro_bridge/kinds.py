@@ -4,15 +4,17 @@ from typing import Any
 
 from mjp.graph import Graph
 from mjp.inference import is_exact_family
+from mjp.inference.agent_jump_law import AgentJumpLaw
 from mjp.inference.condition import engine_name
 from mjp.inference.rules.registry import MIXED
 from mjp.inference.state_path_law import StatePathLaw
-from mjp.processes import InteractingParticles, MarkovJump, ReactionNetwork
+from mjp.processes import InteractingJumps, InteractingParticles, MarkovJump, ReactionNetwork
 
 INNOVATIONS, PATH, ROOTS = "/innovations", "/path", "/roots"
 ROUGH = "mjp_rough"  # in the `infer` of a site: the density is no continuous function of it
 HIDDEN = (INNOVATIONS, PATH, ROOTS)  # ends of the names of latent sites that belong to paths
-_JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite states that is a site
+_JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite states, or of an agent
+_AGENT_JUMPS = 16  # of an agent
 
 
 def has_jump_path(graph: Graph) -> bool:
@@ -33,6 +35,25 @@ def has_agents(graph: Graph) -> bool:
 def has_agent_path(graph: Graph) -> bool:
     """Whether the path of a graph is one of agents, and a discrete latent site."""
     return has_agents(graph) and not is_exact_family(graph)
+
+
+def has_agent_jumps(graph: Graph) -> bool:
+    """Whether the path of a graph is one of agents in continuous time."""
+    return any(isinstance(edges.process, InteractingJumps) for edges in graph.edges)
+
+
+def agent_jump_law(graph: Graph, options: dict[str, Any]) -> AgentJumpLaw:
+    """The law of the paths of agents in continuous time that are a site.
+
+    Raises:
+        ValueError: options beside `max_jumps` and `max_events`.
+    """
+    unknown = sorted(set(options) - {"max_jumps", "max_events"})
+    if unknown:
+        raise ValueError(f"paths of agents in continuous time take max_jumps and max_events, got {unknown}")
+    process: Any = graph.edges[0].process
+    size = options.get("max_jumps") or process.most_jumps or _AGENT_JUMPS
+    return AgentJumpLaw(graph, size, options.get("max_events") or _JUMP_ROOM)
 
 
 def has_sampled_path(graph: Graph) -> bool:

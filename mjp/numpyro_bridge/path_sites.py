@@ -16,7 +16,7 @@ from mjp.inference.agent_path_law import AgentPathLaw, AgentPathLikelihood
 from mjp.inference.anchors import Anchors
 from mjp.inference.path_law import PathLaw, PathLikelihood
 from mjp.numpyro_bridge.contexts import STRUCTURE_ONLY, collect, initialising, plate_sizes, seeded
-from mjp.numpyro_bridge.kinds import PATH, ROOTS, state_path_law
+from mjp.numpyro_bridge.kinds import PATH, ROOTS, agent_jump_law, has_agent_jumps, state_path_law
 from mjp.numpyro_bridge.marginal import MarginalPath
 from mjp.processes.gaussian import GaussianProcess
 from mjp.trajectory import Trajectory
@@ -34,6 +34,9 @@ def jump_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | 
 
 def agent_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | MarginalPath:
     """A path of interacting particles as a latent site of its own."""
+    if has_agent_jumps(graph):
+        jumps = agent_jump_law(graph, options)
+        return _given_path(name, graph, jumps, jumps.start, AgentPathLikelihood)
     if options:
         raise ValueError(f"{name}: a path of interacting particles is drawn without {sorted(options)}")
     law = AgentPathLaw(graph)

@@ -52,7 +52,9 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     path, one entry per member of the graph's batch.
 
     The path of interacting particles, which is discrete, is the latent site `name + "/path"`, see
-    `mjp.inference.AgentPathLaw`, for `mjp.inference.IndividualForwardBackward`.
+    `mjp.inference.AgentPathLaw`, for `mjp.inference.IndividualForwardBackward`. In continuous time it is
+    `mjp.inference.agent_jump_law.AgentJumpLaw`, for `mjp.inference.IndividualUniformization`, with room for
+    `max_jumps` of an agent and for `max_events`, virtual ones included; `mjp.fit` finds the latter.
 
     The path of a graph of reaction networks, which no gradient reaches, is the latent site `name + "/path"`
     with the law of the network, see `mjp.inference.PathLaw`; the factor has one entry per node, the

@@ -11,6 +11,7 @@ from mjp.processes.fractional_noise import FractionalNoise as FractionalNoise
 from mjp.processes.fractional_noise import fractional_noise as fractional_noise
 from mjp.processes.gamma_process import GammaProcess as GammaProcess
 from mjp.processes.gaussian import GaussianProcess as GaussianProcess
+from mjp.processes.interacting_jumps import InteractingJumps as InteractingJumps
 from mjp.processes.interacting_particles import InteractingParticles as InteractingParticles
 from mjp.processes.jump_diffusion import JumpDiffusion as JumpDiffusion
 from mjp.processes.linear_diffusion import LinearDiffusion as LinearDiffusion

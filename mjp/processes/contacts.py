@@ -36,6 +36,14 @@ class Contacts(ByContent):
         """(M, E) weights as numbers."""
         return np.ones((1, len(self.sources))) if self.weights is None else self.weights
 
+    def degrees(self) -> np.ndarray:
+        """(M, n) total weight of the contacts that influence each agent."""
+        return np.stack([np.bincount(self.targets, own, minlength=self.n) for own in self.strengths()])
+
+    def most(self) -> np.ndarray:
+        """(M,) the largest of them."""
+        return self.degrees().max(axis=1)
+
     def only(self, kept: np.ndarray) -> "Contacts":
         """Those contacts (E,) that are kept."""
         weights = None if self.weights is None else self.weights[:, kept]

@@ -1,7 +1,7 @@
 """Many finite-state agents on a network, each of which moves by the states of its neighbours."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from mjp._checks import check_finite, check_labels, check_mapping, is_concrete
-from mjp.processes import local_rules
+from mjp.processes import local_rates, local_rules
 from mjp.processes.contacts import Contacts, contacts_of
 from mjp.processes.process import Process
 from mjp.processes.rule_checks import check_rule, check_steps
@@ -55,12 +55,17 @@ class InteractingParticles(Process):
             are none; parameters of another shape; networks that do not have the same nodes.
     """
 
+    jumps: ClassVar[bool] = False  # whether the rule gives rates
+    default_steps: ClassVar[int] = 1  # of an edge
+    _rules: ClassVar[Any] = local_rules
+
     contacts: Contacts = eqx.field(static=True)
     rule: Callable = eqx.field(static=True)
     states: tuple = eqx.field(static=True)
     parameters: dict[str, Any]
     covariates: tuple[str, ...] = eqx.field(static=True)
     influential: tuple[int, ...] = eqx.field(static=True)  # positions of states of which neighbours count
+    changes: tuple[tuple, ...] | None = eqx.field(static=True)  # that the rule names; None for a matrix
 
     def __init__(
         self,
@@ -80,7 +85,9 @@ class InteractingParticles(Process):
         self.rule, self.states = rule, check_labels("states", states)
         self.parameters = {name: _parameter(name, v, self.n) for name, v in (parameters or {}).items()}
         first = {name: jnp.reshape(jnp.asarray(v), -1)[0] for name, v in self.parameters.items()}
-        self.covariates, self.influential = check_rule(rule, self.states, self.contacts.kinds, first)
+        self.covariates, self.influential, self.changes = check_rule(
+            rule, self.states, self.contacts.kinds, first, "rate" if self.jumps else "probability"
+        )
         if not self.covariates:
             self.check_probabilities({"duration": 1.0})
 
@@ -90,7 +97,7 @@ class InteractingParticles(Process):
     ) -> "InteractingParticles":
         """Susceptible, infectious, and susceptible again; see `sirs`."""
         rates = {**_by_kind(network, infection), "recovery": recovery, "external": external}
-        return cls(network, local_rules.sis, ("S", "I"), parameters=_rates(rates), weight=weight)
+        return cls(network, cls._rules.sis, ("S", "I"), parameters=checked_rates(rates), weight=weight)
 
     @classmethod
     def sir(
@@ -98,7 +105,7 @@ class InteractingParticles(Process):
     ) -> "InteractingParticles":
         """Susceptible, infectious, and immune for good; see `sirs`."""
         rates = {**_by_kind(network, infection), "recovery": recovery, "external": external}
-        return cls(network, local_rules.sir, ("S", "I", "R"), parameters=_rates(rates), weight=weight)
+        return cls(network, cls._rules.sir, ("S", "I", "R"), parameters=checked_rates(rates), weight=weight)
 
     @classmethod
     def sirs(
@@ -131,7 +138,7 @@ class InteractingParticles(Process):
                 networks.
         """
         rates = {**_by_kind(network, infection), "recovery": recovery, "waning": waning, "external": external}
-        return cls(network, local_rules.sirs, ("S", "I", "R"), parameters=_rates(rates), weight=weight)
+        return cls(network, cls._rules.sirs, ("S", "I", "R"), parameters=checked_rates(rates), weight=weight)
 
     @classmethod
     def voter(
@@ -147,9 +154,9 @@ class InteractingParticles(Process):
         Raises:
             ValueError: probabilities outside of [0, 1].
         """
-        _check_one(network)
+        check_one_network(network)
         shares = _probabilities({"listening": listening, "mutation": mutation})
-        return cls(network, local_rules.voter, states, parameters=shares)
+        return cls(network, cls._rules.voter, states, parameters=shares)
 
     @classmethod
     def ising(cls, network: Any, coupling: Any, field: Any = 0.0) -> "InteractingParticles":
@@ -161,8 +168,8 @@ class InteractingParticles(Process):
         Args:
             coupling: $\beta$; field: $h$; a number or (n,).
         """
-        _check_one(network)
-        return cls(network, local_rules.ising, (-1, 1), parameters={"coupling": coupling, "field": field})
+        check_one_network(network)
+        return cls(network, cls._rules.ising, (-1, 1), parameters={"coupling": coupling, "field": field})
 
     @property
     def n(self) -> int:
@@ -206,7 +213,10 @@ class InteractingParticles(Process):
         Returns:
             entry [a][b], each (...): probability that an agent in state a is in state b after the step.
         """
+        return self._matrices(neighbours, at)
 
+    def _matrices(self, neighbours: Array, at: Mapping[str, Any]) -> list[list[Array]]:
+        """What the rule says for many agents, times, ... (...), as entries [a][b], each (...)."""
         axes = neighbours.ndim - 1
         values = {name: jnp.asarray(value) for name, value in at.items()}
         values = {name: v.reshape(*[1] * (axes - v.ndim), *v.shape) for name, v in values.items()}
@@ -308,10 +318,8 @@ class InteractingParticles(Process):
         Args:
             at: covariates (), and "duration".
         """
-        targets = self.contacts.targets
-        most = [np.bincount(targets, own, minlength=1).max() for own in self.contacts.strengths()]
         values = {**self.parameters, **at}
-        check_steps(self.probabilities, values, self.states, self.agents, np.asarray(most))
+        check_steps(self.probabilities, values, self.states, self.agents, self.contacts.most())
 
 
 def _parameter(name: str, value: Any, n: int) -> Any:
@@ -324,7 +332,7 @@ def _parameter(name: str, value: Any, n: int) -> Any:
     return array
 
 
-def _check_one(network: Any) -> None:
+def check_one_network(network: Any) -> None:
     if isinstance(network, Mapping):
         raise TypeError(f"network must be one network for this rule, got several, {list(network)}")
 
@@ -338,10 +346,10 @@ def _by_kind(network: Any, infection: Any) -> dict[str, Any]:
     if not isinstance(infection, Mapping) or set(infection) != set(network):
         got = list(infection) if isinstance(infection, Mapping) else type(infection).__name__
         raise ValueError(f"infection must give a rate for each network, {list(network)}, got {got}")
-    return {local_rules.infection_by(kind): infection[kind] for kind in network}
+    return {local_rates.infection_by(kind): infection[kind] for kind in network}
 
 
-def _rates(rates: dict[str, Any]) -> dict[str, Any]:
+def checked_rates(rates: dict[str, Any]) -> dict[str, Any]:
     for name, value in rates.items():
         check_finite(name, value)
         if is_concrete(value) and np.any(np.asarray(value) < 0):

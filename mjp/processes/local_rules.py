@@ -1,47 +1,25 @@
 """Rules of well-known particle systems: probabilities of a step, given an agent's neighbours."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp.processes.state_counts import StateCounts
+from mjp.processes import local_rates
 
 
-def _happens(rate: Array, duration: Array) -> Array:
-    return -jnp.expm1(-rate * duration)
+def _in_a_step(rates: Callable[[Mapping, Mapping], dict]) -> Callable[[Mapping, Mapping], dict]:
+    """The rule of a step in which changes happen at constant rates, each change on its own."""
+
+    def rule(neighbours: Mapping, at: Mapping) -> dict:
+        each = rates(neighbours, at)
+        return {change: -jnp.expm1(-rate * at["duration"]) for change, rate in each.items()}
+
+    return rule
 
 
-def infection_by(kind: Any) -> str:
-    """Name of the parameter that is the rate of infection by contacts of a kind."""
-    return f"infection by {kind}"
-
-
-def _infected(neighbours: Mapping, at: Mapping) -> Array:
-    if isinstance(neighbours, StateCounts):
-        rate = at["infection"] * neighbours["I"]
-    else:
-        rate = sum((at[infection_by(kind)] * of["I"] for kind, of in neighbours.items()), jnp.zeros(()))
-    return _happens(rate + at["external"], at["duration"])
-
-
-def sis(neighbours: Mapping, at: Mapping) -> dict:
-    """Infection by infectious neighbours, and recovery without immunity."""
-    recovers = _happens(at["recovery"], at["duration"])
-    return {("S", "I"): _infected(neighbours, at), ("I", "S"): recovers}
-
-
-def sir(neighbours: Mapping, at: Mapping) -> dict:
-    """Infection by infectious neighbours, and recovery."""
-    recovers = _happens(at["recovery"], at["duration"])
-    return {("S", "I"): _infected(neighbours, at), ("I", "R"): recovers}
-
-
-def sirs(neighbours: Mapping, at: Mapping) -> dict:
-    """Infection by infectious neighbours, recovery, and loss of immunity."""
-    return {**sir(neighbours, at), ("R", "S"): _happens(at["waning"], at["duration"])}
+sis, sir, sirs = (_in_a_step(rates) for rates in (local_rates.sis, local_rates.sir, local_rates.sirs))
 
 
 def voter(neighbours: Mapping, at: Mapping) -> Array:

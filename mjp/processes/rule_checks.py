@@ -1,7 +1,7 @@
 """Checks of the rule by which agents move: what it returns, and whether that are probabilities."""
 
 from collections import ChainMap
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,15 +39,17 @@ class _Recorded(StateCounts):
 
 
 def check_rule(
-    rule: Callable, states: tuple, kinds: tuple, parameters: dict[str, Any]
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    rule: Callable, states: tuple, kinds: tuple, parameters: dict[str, Any], what: str
+) -> tuple[tuple[str, ...], tuple[int, ...], tuple[tuple, ...] | None]:
     """Names that a rule reads beside its parameters and `duration`, and the states that it counts.
 
     Args:
         kinds: names of the networks, empty for one without a name. parameters: one number () by name.
+        what: a change has, for messages: "probability" or "rate".
 
     Returns:
-        names; positions of the states of which neighbours count in some network.
+        names; positions of the states of which neighbours count in some network; the changes that the rule
+        names, None where it returns a matrix.
 
     Raises:
         TypeError: a rule that returns neither changes nor a matrix, or changes that are no pairs.
@@ -72,26 +74,26 @@ def check_rule(
     if keys == [None]:
         if returned.shape != (k, k):
             raise TypeError(
-                f"rule must return {{(from, to): probability}} or a matrix ({k}, {k}), got shape "
-                f"{returned.shape}"
+                f"rule must return {{(from, to): {what}}} or a matrix ({k}, {k}), got shape {returned.shape}"
             )
     else:
         for change, value in zip(keys, returned, strict=True):
-            _check_change(change, value, states)
+            _check_change(change, value, states, what)
     counted = tuple(i for i, label in enumerate(states) if label in read)
-    return tuple(name for name in record.read if name != "duration"), counted
+    names = tuple(name for name in record.read if name != "duration")
+    return names, counted, None if keys == [None] else tuple(keys)
 
 
-def _check_change(change: Any, value: Any, states: tuple) -> None:
+def _check_change(change: Any, value: Any, states: tuple, what: str) -> None:
     if not isinstance(change, tuple) or len(change) != 2:
         raise TypeError(f"rule: changes must be pairs (from, to) of states, got {change!r}")
     for label in change:
         if label not in states:
             raise ValueError(f"rule: unknown state {label!r}; the states are {list(states)}")
     if change[0] == change[1]:
-        raise ValueError(f"rule: {change!r} is no change; what is left is the probability to stay")
+        raise ValueError(f"rule: {change!r} is no change; staying needs no {what} of its own")
     if value.shape != ():
-        raise TypeError(f"rule: the probability of {change!r} must be one number, got shape {value.shape}")
+        raise TypeError(f"rule: the {what} of {change!r} must be one number, got shape {value.shape}")
 
 
 def check_steps(
@@ -105,6 +107,33 @@ def check_steps(
         probabilities: `InteractingParticles.probabilities`. values: what the rule reads, () or (n,) each.
         most: (M,) the number of neighbours, in each network, of the agent that has most of them.
     """
+    for rows, where in _at_extremes(probabilities, values, states, agents, most):
+        _check_rows(rows, states, agents, where)
+
+
+def check_rates(
+    rates: Callable, values: Mapping[str, Any], states: tuple, agents: tuple, most: np.ndarray
+) -> None:
+    """Raise ValueError unless rates are finite and at least zero, where they are known now; as `check_steps`.
+
+    Args:
+        rates: `InteractingJumps.rates`.
+    """
+    for rows, where in _at_extremes(rates, values, states, agents, most):
+        bad = np.argwhere(~np.isfinite(rows) | (rows < 0))
+        off = [one for one in bad if one[0] != one[1]]
+        if off:
+            a, b, agent = (int(i) for i in off[0])
+            raise ValueError(
+                f"rule: the rate of ({states[a]!r}, {states[b]!r}) must be finite and >= 0, got "
+                f"{rows[a, b, agent]:g} for agent {agents[agent]!r} {where}"
+            )
+
+
+def _at_extremes(
+    matrices: Callable, values: Mapping[str, Any], states: tuple, agents: tuple, most: np.ndarray
+) -> Iterator[tuple[np.ndarray, str]]:
+    """Matrices (K, K, n) without neighbours and with all in one state, and words for which it is."""
     if not all(is_concrete(value) for value in values.values()):
         return
     shared = all(np.ndim(value) == 0 for value in values.values())
@@ -113,11 +142,11 @@ def check_steps(
     with jax.ensure_compile_time_eval():
         for in_state in np.concatenate([np.zeros((1, k)), np.eye(k)]):
             counts = np.outer(most, in_state)  # (M, K)
-            rows = probabilities(jnp.asarray(np.tile(counts.reshape(-1, 1), n)), each)
+            rows = matrices(jnp.asarray(np.tile(counts.reshape(-1, 1), n)), each)
             if not all(is_concrete(p) for row in rows for p in row):
                 return  # a rule that reads what is known only when the program runs
             where = f"with {dict(zip(states, counts.sum(axis=0).tolist(), strict=True))} neighbours"
-            _check_rows(np.asarray(rows), states, agents, where)
+            yield np.asarray(rows), where
 
 
 def _check_rows(rows: np.ndarray, states: tuple, agents: tuple, where: str) -> None:

@@ -13,6 +13,7 @@ from mjp.observations import Exactly, LinearGaussianObservation
 from mjp.processes import (
     Diffusion,
     FactorialChain,
+    InteractingJumps,
     LinearDiffusion,
     LinearGaussian,
     ReactionNetwork,
@@ -72,6 +73,8 @@ def _steps(edges: Any) -> str:
     per_edge = f"{n} step{'s' if n > 1 else ''} per edge"
     if isinstance(process, ReactionNetwork):
         return "reaction by reaction in continuous time, without discretisation"
+    if isinstance(process, InteractingJumps):
+        return "agent by agent in continuous time, without discretisation"
     if isinstance(process, Diffusion):
         return f"{per_edge} by {_SCHEMES[process.scheme]}; the discretisation is part of the model"
     if isinstance(process, SwitchingDiffusion):

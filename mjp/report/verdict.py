@@ -93,12 +93,9 @@ def _check_sampler(fit: "Fit", check) -> None:
         )
         check("draws at the step limit", f"{n} of {total}", "none", n == 0, advice)
     if "overflow" in statistics:
-        n = int(np.sum(statistics["overflow"]))
-        advice = (
-            f"{n} particles had more events on an edge than there is room for, and were dropped, so that "
-            "paths with many events are missing. Give a larger max_events to mjp.sample."
-        )
-        check("particles without room", f"{n}", "none", n == 0, advice)
+        n, (who, what, remedy) = int(np.sum(statistics["overflow"])), fit.without_room
+        advice = f"{n} {who} {what}, so that paths with many events are missing. {remedy}."
+        check(f"{who} without room", f"{n}", "none", n == 0, advice)
     # where paths change between two moves of NUTS, so does the energy that it works with
     if "energy" in statistics and "particle_ess" not in statistics and fit.settings["draws"] >= 20:
         energy = np.asarray(statistics["energy"], float)

@@ -4,6 +4,9 @@ from mjp.inference.kernels.crank_nicolson import CrankNicolson as CrankNicolson
 from mjp.inference.kernels.individual_forward_backward import (
     IndividualForwardBackward as IndividualForwardBackward,
 )
+from mjp.inference.kernels.individual_uniformization import (
+    IndividualUniformization as IndividualUniformization,
+)
 from mjp.inference.kernels.infinite_hmc import InfiniteHMC as InfiniteHMC
 from mjp.inference.kernels.particle_gibbs import ParticleGibbs as ParticleGibbs
 from mjp.inference.kernels.particle_marginal import ParticleMarginal as ParticleMarginal

@@ -17,7 +17,7 @@ from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.particle_chain import ParticleChain, evaluate
 from mjp.inference.particle_engine import guided_path
 from mjp.inference.rules import cheapest_options
-from mjp.numpyro_bridge import PATH, has_agent_path
+from mjp.numpyro_bridge import PATH, has_agent_jumps, has_agent_path
 
 
 class IndividualForwardBackwardState(NamedTuple):
@@ -103,7 +103,9 @@ class IndividualForwardBackward(PathKernel):
         return state._replace(i=state.i + 1, z=z, moved=jnp.mean(jnp.stack(moved)), rng_key=following)
 
     def _graphs(self, args: tuple, kwargs: dict | None) -> dict[str, Any]:
-        found = self._declared(args, kwargs, lambda graph, _: has_agent_path(graph))
+        found = self._declared(
+            args, kwargs, lambda graph, _: has_agent_path(graph) and not has_agent_jumps(graph)
+        )
         if not found:
             raise ValueError("model has no interacting particles whose paths could be drawn")
         return {name: graph for name, (graph, _) in found.items()}
