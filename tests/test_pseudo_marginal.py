@@ -8,11 +8,14 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from jax import lax
 from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS
 
 import mjp
 from mjp.inference import PseudoMarginal
+from mjp.inference.bootstrap_filter import bootstrap_filter
+from mjp.inference.count_engine import evaluate
 from mjp.inference.path_law import PathLaw
 
 TIMES = np.array([0.0, 0.6, 1.2, 1.8])
@@ -50,10 +53,12 @@ def run(kernel, warmup, draws, seed):
 
 
 @pytest.mark.slow
-def test_draws_have_the_exact_posterior():
+@pytest.mark.parametrize(("particles", "refreshed"), [(30, 1.0), (8, 0.3)])
+def test_draws_have_the_exact_posterior(particles, refreshed):
     """First and second moments of the log-rates agree with NUTS on the truncated network."""
     exact = run(NUTS(marginal), 300, 2000, 0).get_samples()
-    found = run(PseudoMarginal(model, particles=30, moves=5), 400, 4000, 1)
+    kernel = PseudoMarginal(model, particles=particles, moves=5, refreshed=refreshed)
+    found = run(kernel, 400, 4000, 1)
     assert 0.2 < np.mean(found.get_extra_fields()["accept_prob"]) < 0.9
     draws = found.get_samples()
     for name in ("birth", "death"):
@@ -70,6 +75,22 @@ def test_draws_have_the_exact_posterior():
     assert np.all(np.isfinite(density))
     ends = jax.vmap(PathLaw(graph_of(3.0, 0.6), 64).nodes)(draws["x/path"])[:, -1, 0]
     assert abs(float(jnp.mean(ends)) - 4.4) < 0.6
+
+
+def test_estimates_with_random_numbers_in_common_are_correlated():
+    """Where one key of four is new, most of the error stays; with others altogether, nothing does."""
+    graph = graph_of(3.0, 0.6).observe_each(lambda x: dist.Normal(x["X"], 1.0), [np.nan, 7.0, 5.0, 6.0])
+    counts = evaluate(graph, None)
+    estimate = jax.jit(
+        lambda keys: lax.map(lambda own: bootstrap_filter(counts, own, 20).log_evidence[0], keys)
+    )
+    keys = jax.random.split(jax.random.key(0), (400, 4))
+    some = keys.at[:, 2].set(jax.random.split(jax.random.key(1), 400))
+    first, again, other = estimate(keys), estimate(some), estimate(keys[::-1])
+    np.testing.assert_array_equal(first, other[::-1])
+    assert np.corrcoef(first, again)[0, 1] > 0.5
+    assert abs(np.corrcoef(first, other)[0, 1]) < 0.2
+    assert abs(float(jnp.mean(jnp.exp(first)) / jnp.mean(jnp.exp(again))) - 1) < 0.1
 
 
 @pytest.mark.parametrize("step", [0.3, 1.0])
@@ -104,7 +125,7 @@ def graph_of(birth, death):
 @pytest.mark.filterwarnings("ignore:.*chains have not mixed")
 @pytest.mark.filterwarnings("ignore:.*more events on an edge than there is room")
 def test_it_is_an_engine_of_fit():
-    kernel = PseudoMarginal(model, particles=20, moves=2)
+    kernel = PseudoMarginal(model, particles=20, moves=2, refreshed=0.3)
     fit = mjp.fit(model, DATA, engine=kernel, draws=50, warmup=50, chains=2, progress=False)
     assert fit.engine == "PseudoMarginal"
     assert fit.statistics["accept_prob"].shape == (2, 50)
@@ -117,6 +138,7 @@ def test_it_is_an_engine_of_fit():
     [
         ({"particles": 1}, "particles must be at least 2, got 1"),
         ({"moves": 0}, "moves must be"),
+        ({"refreshed": 0.0}, r"refreshed must be in \(0, 1\], got 0.0"),
         ({"target_accept_prob": 1.0}, "target_accept_prob must be between 0 and 1, got 1.0"),
     ],
 )

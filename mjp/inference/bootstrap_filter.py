@@ -12,6 +12,7 @@ from mjp.inference.count_engine import CountGraph
 from mjp.inference.direct_method import direct_method
 from mjp.inference.resampling import (
     Reference,
+    along_main_axis,
     at_roots,
     blocks_of,
     draw_last,
@@ -58,6 +59,10 @@ def bootstrap_filter(
     the states and keys of its particles.
 
     Args:
+        key: a key; or several (G,), which blocks take in turn. The same keys then give nearly the same
+            estimate at parameters nearby, or where few are changed: particles are put in order before they
+            are resampled, so that those with the same number stay near each other (Deligiannidis, Doucet &
+            Pitt 2018, J. R. Statist. Soc. B 80:839, §4.2).
         n: particles of each component. size: of the buffer of events for a path, zero for none.
     """
     tables, static = blocks_of(model), model.static
@@ -65,14 +70,20 @@ def bootstrap_filter(
     process, w = model.processes[0], tables.shape[1]
     constants, durations = with_dummy((model.constants[0], model.durations))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
-    root_key, last_key, key = jax.random.split(key, 3)
+    keys, in_order = key.reshape(-1), key.ndim > 0
+    own_key = lambda i: jax.random.fold_in(keys[i % len(keys)], i)
+    root_key, last_key = own_key(len(tables)), own_key(len(tables) + 1)
     roots = jax.vmap(model.draw_roots)(jax.random.split(root_key, n))  # (n, n_roots, d)
     x, weights = at_roots(model, roots)
 
     def block(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
         x, weights, evidence = carry
-        chosen, key = inputs
-        resample_key, path_key = jax.random.split(key)
+        chosen, i = inputs
+        resample_key, path_key = jax.random.split(own_key(i))
+        order = jax.vmap(along_main_axis)(x) if in_order else None
+        if order is not None:
+            x = jnp.take_along_axis(x, order[..., None], axis=1)
+            weights = jnp.take_along_axis(weights, order, axis=1)
         total, shares, ess = weighed(weights)
         resample = ess < 0.5 * n
         ancestors = jax.vmap(systematic, in_axes=(0, 0, None))(jax.random.split(resample_key, w), shares, n)
@@ -95,12 +106,13 @@ def bootstrap_filter(
         lost = (lanes.invalid | short).reshape(w, n)
         weights = before + log_likelihoods(model, children[chosen], x)
         weights = jnp.where(lost | jnp.isnan(weights), -jnp.inf, weights)
+        if order is not None:
+            ancestors = jnp.take_along_axis(order, ancestors, axis=1)
         kept = (ancestors, (start, x, bits.T.reshape(w, n, 2))) if size else None
         return (x, weights, evidence), (ess, jnp.sum(short), jnp.sum(lanes.invalid), kept)
 
-    keys = jax.random.split(key, len(tables))
     start = (x, weights, jnp.zeros(w, weights.dtype))
-    (_, weights, evidence), out = lax.scan(block, start, (jnp.asarray(tables), keys))
+    (_, weights, evidence), out = lax.scan(block, start, (jnp.asarray(tables), jnp.arange(len(tables))))
     ess, short, invalid, kept = out
     total = weighed(weights)[0]
     last = draw_last(last_key, weights, total)

@@ -78,6 +78,14 @@ def systematic(key: Array, shares: Array, n: int) -> Array:
     return jnp.minimum(jnp.searchsorted(jnp.cumsum(shares), positions, side="right"), n - 1)
 
 
+def along_main_axis(x: Array) -> Array:
+    """Order (n,) of particles (n, d) along the axis in which they differ most, upward in what counts most."""
+    centred = x - jnp.mean(x, axis=0)
+    axis = jnp.linalg.eigh(centred.T @ centred)[1][:, -1]
+    largest = axis[jnp.argmax(jnp.abs(axis))]
+    return jnp.argsort(centred @ (axis * jnp.sign(largest)))
+
+
 def draw_last(key: Array, log_weights: Array, total: Array) -> Array:
     """One particle of each component, (w,), by their log-weights (w, n)."""
     return jax.random.categorical(key, jnp.where(jnp.isfinite(total)[:, None], log_weights, 0.0), axis=1)

@@ -1,6 +1,7 @@
 """Particle Gibbs: jump paths given parameters and data, by conditional sequential Monte Carlo."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -127,6 +128,7 @@ def particle_paths(
     """Paths of the reaction networks of a model whose other sites are given, drawn by particles.
 
     Args:
+        key: or several, for particles that are not guided; see `bootstrap_filter`.
         old: paths of which one particle of each series is to be kept, if `keep` is true.
         guided: False for particles that move as the network does; these cannot keep a path.
 
@@ -142,7 +144,7 @@ def particle_paths(
     for name, (graph, options) in graphs.items():
         if not has_jump_path(graph) or (sites is not None and name not in sites):
             continue
-        key, own = jax.random.split(key)
+        own = jax.vmap(partial(jax.random.fold_in, data=len(found)))(key.reshape(-1)).reshape(key.shape)
         if guided:
             conditioned: Any = condition(graph, **options)
             counts: CountGraph = conditioned.model

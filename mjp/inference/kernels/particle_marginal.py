@@ -124,7 +124,7 @@ class ParticleMarginal(MCMCKernel):
         draw = lambda key, given: particle_paths(
             self._conditioned, key, self._particles, None, model_args, given
         )
-        free, paths, evidence = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
+        free, paths, evidence, _ = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
         given = with_conditioning(model_kwargs, paths)
         nuts = self._nuts.init(nuts_key, num_warmup, free, model_args, given)
         free = nuts.z

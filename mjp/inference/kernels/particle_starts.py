@@ -16,26 +16,26 @@ _STARTS = 8  # prior draws of which a chain starts at the best
 
 def best_start(
     model: Callable, draw_paths: Callable, key: Array, args: tuple, kwargs: dict | None
-) -> tuple[dict[str, Array], dict[str, Array], Array]:
-    """Free parameters and paths of the prior draw whose estimated evidence is largest, and its logarithm.
+) -> tuple[dict[str, Array], dict[str, Array], Array, Any]:
+    """Free parameters and paths of the prior draw whose estimated evidence is largest, that, and its report.
 
     Args:
         model: as `conditioned` returns it.
         draw_paths: of a key and of keyword arguments that hold the parameters, to paths, evidence, report.
     """
 
-    def start(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    def start(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Any]:
         draw_key, path_key = jax.random.split(key)
         found = prototype_trace(model, draw_key, args, kwargs)
         parameters, empty = parted({name: found[name]["value"] for name in latent_sample_sites(found)})
-        paths, evidence, _ = draw_paths(path_key, with_conditioning(kwargs, {**parameters, **empty}))
-        return parameters, paths, evidence
+        paths, evidence, report = draw_paths(path_key, with_conditioning(kwargs, {**parameters, **empty}))
+        return parameters, paths, evidence, report
 
     starts = lax.map(start, jax.random.split(key, _STARTS))
     best = jnp.argmax(jnp.where(jnp.isnan(starts[2]), -jnp.inf, starts[2]))
-    parameters, paths, evidence = jax.tree.map(lambda leaf: leaf[best], starts)
+    parameters, paths, evidence, report = jax.tree.map(lambda leaf: leaf[best], starts)
     free = unconstrain_fn(model, args, with_conditioning(kwargs, paths), parameters)
-    return {name: value for name, value in free.items() if name in parameters}, paths, evidence
+    return {name: value for name, value in free.items() if name in parameters}, paths, evidence, report
 
 
 def prior_energy(
