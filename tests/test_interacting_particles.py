@@ -213,6 +213,18 @@ def test_the_evidence_is_that_of_enumeration(auxiliary, networks):
     assert found.standard_error < {"mean field": 0.05, "projected": 0.05, "frozen": 0.1}[auxiliary]
 
 
+def test_small_steps_do_not_spoil_the_projected_guide():
+    """What many steps say of a neighbour adds up to what a few say."""
+    step = sirs_step(influence(directed()), *RATES.values(), DURATION / 16)
+    truth = Enumerated(N, K, step, FIRST, T, likelihood, steps=16).log_evidence
+    initial = dist.Categorical(jnp.asarray(FIRST))
+    chain = observe(mjp.chain(process_of("one"), DURATION * np.arange(T), initial=initial, steps=16))
+    found = mjp.evidence(chain, jax.random.key(1), 2000, auxiliary="projected", iterations=4)
+    assert abs(found.log_evidence - truth) < 4 * found.standard_error
+    assert found.ess > 100
+    assert found.khat < 0.7
+
+
 def test_series_are_independent():
     one = mjp.chain(epidemic(nx.path_graph(3)), range(3), initial=["I", "S", "S"])
     rows = np.array([[None, None, None], ["I", None, "S"], [None, "I", None]], dtype=object)

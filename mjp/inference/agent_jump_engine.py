@@ -274,12 +274,16 @@ def condition_jumps(
     )
 
 
-def room(model: ParticleChain) -> tuple[int, int]:
-    """Room for the events of an agent in one step, and for its jumps on the whole chain."""
+def room(model: ParticleChain, events: int = _EVENTS) -> tuple[int, int]:
+    """Room for the events of an agent in one step, and for its jumps on the whole chain.
+
+    Args:
+        events: the former, where rates are not known.
+    """
     most = process_of(model).most_jumps
     fastest = bounds(model)
     if not is_concrete(fastest) or not is_concrete(model.step_times):
-        return _EVENTS, most or _JUMPS
+        return events, most or _JUMPS
     times = np.asarray(model.step_times)
     rate = float(np.max(np.asarray(fastest)))
     whole = buffer_size(rate * float(np.max(times[-1] - times[0])))

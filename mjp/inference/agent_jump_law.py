@@ -11,7 +11,7 @@ from numpyro.distributions import Distribution, constraints
 from mjp.agent_jump_trajectory import AgentJumpTrajectory
 from mjp.graph import Graph
 from mjp.inference.agent_jump_density import log_density
-from mjp.inference.agent_jump_engine import guided_jumps, trajectory
+from mjp.inference.agent_jump_engine import guided_jumps, room, trajectory
 from mjp.inference.agent_jumps import ends, pack
 from mjp.inference.particle_chain import ParticleChain, evaluate
 from mjp.inference.particle_guides import no_guide
@@ -28,7 +28,7 @@ class AgentJumpLaw(Distribution):
 
     Args:
         size: J, jumps of an agent. A draw that needs more has density zero.
-        max_events: room for the events of an agent, real and virtual, in one step of the simulation.
+        max_events: room for the events of an agent, real and virtual.
     """
 
     support = constraints.independent(constraints.real, 3)  # type: ignore[assignment]
@@ -50,7 +50,8 @@ class AgentJumpLaw(Distribution):
             drawn = jax.vmap(self.sample)(keys)
             return drawn.reshape(*sample_shape, *drawn.shape[1:])
         model = self.model
-        value, _, overflow = guided_jumps(model, no_guide(model), key, self.max_events, self.size)
+        events, _ = room(model, self.max_events)
+        value, _, overflow = guided_jumps(model, no_guide(model), key, events, self.size)
         return value.at[:, -1, 1].set(jnp.where(overflow > 0, _NO_STATE, value[:, -1, 1]))
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
