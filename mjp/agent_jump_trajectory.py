@@ -57,6 +57,11 @@ class AgentJumpTrajectory(AgentTrajectory):
     jumps: Array
     overflow: Array
 
+    @property
+    def n_jumps(self) -> Array:
+        """Numbers of jumps (..., R, n)."""
+        return jnp.sum(self.jumps[..., 1:, 1] != self.jumps[..., :-1, 1], axis=-1)
+
     def path(self, series: int | None = None) -> AgentJumps:  # type: ignore[override]
         """The jump paths of a chain, or of one of several series.
 

@@ -189,6 +189,14 @@ def test_the_evidence_is_that_of_enumeration(auxiliary, networks, season):
     assert found.overflow == 0
 
 
+def test_the_evidence_of_the_guide_has_a_gradient():
+    evidence = lambda rates: mjp.condition(outbreak(rates[0], rates[1])).log_evidence
+    rates, h = jnp.array([0.8, 0.5]), 1e-6
+    moved = [evidence(rates + h * side * one) for one in jnp.eye(2) for side in (1, -1)]
+    slope = (np.array(moved[::2]) - np.array(moved[1::2])) / (2 * h)
+    np.testing.assert_allclose(jax.grad(evidence)(rates), slope, rtol=1e-5)
+
+
 def test_simulated_states_have_the_enumerated_law():
     truth = EnumeratedInTime(N, K, rates_of("one", True), FIRST, TIMES, lambda t, c: 1.0)
     chain = chain_of(season=True)
@@ -327,7 +335,7 @@ def outbreak(infection, recovery, values=None, likelihood=None):
 def model():
     infection = numpyro.sample("infection", dist.LogNormal(-0.5, 0.7))
     recovery = numpyro.sample("recovery", dist.LogNormal(-0.7, 0.5))
-    mjp.sample("flu", outbreak(infection, recovery))
+    mjp.sample("flu", outbreak(infection, recovery), max_jumps=16)
 
 
 @pytest.mark.filterwarnings("ignore:.*chains have not mixed")
@@ -375,6 +383,11 @@ def network_of(**options):
             lambda: mjp.InteractingJumps(NETWORK, lambda n, at: jnp.ones(2), ["S", "I"]),
             TypeError,
             r"rule must return {\(from, to\): rate}",
+        ),
+        (
+            lambda: mjp.InteractingJumps(NETWORK, lambda n, at: {("S", "I"): at["duration"]}, ["S", "I"]),
+            ValueError,
+            "must not depend on the duration",
         ),
         (lambda: mjp.InteractingJumps.sir(NETWORK, -1.0, 1.0), ValueError, "infection must be >= 0"),
         (
@@ -433,6 +446,35 @@ def test_kernels_take_the_agents_that_are_theirs():
 
     with pytest.raises(ValueError, match=r"take max_jumps and max_events, got \['auxiliary'\]"):
         mjp.fit(odd)
+
+
+def test_infections_that_the_mean_field_excludes():
+    """Frozen at nobody infectious, and without infections from outside, the guide is wrong but not fatal."""
+    process = mjp.InteractingJumps.sir(nx.path_graph(3), 1.0, 0.5)
+    chain = mjp.chain(process, [0.0, 2.0], initial=["I", "S", "S"])
+    chain.observe_each(mjp.Exactly(), [[None] * 3, [None, None, "I"]])
+    contacts = nx.to_numpy_array(nx.path_graph(3))
+
+    def rates(configuration, interval):
+        into = np.zeros((3, 3))
+        into[configuration == 0, 1] = (contacts @ (configuration == 1))[configuration == 0]
+        into[configuration == 1, 2] = 0.5
+        return into
+
+    truth = EnumeratedInTime(
+        3, 3, rates, np.eye(3)[[1, 0, 0]], [0.0, 2.0], lambda t, c: float(t == 0 or c[2] == 1)
+    )
+    nobody = jnp.zeros((9, 3), jnp.int32)
+    found = mjp.evidence(chain, jax.random.key(0), 4000, auxiliary=nobody)
+    assert abs(found.log_evidence - truth.log_evidence) < 4 * found.standard_error
+    assert found.standard_error < 0.1
+
+
+def test_a_step_with_too_little_room_is_reported():
+    chain = observe(chain_of(external=20.0))
+    with pytest.warns(UserWarning, match="give a larger max_events"):
+        found = mjp.evidence(chain, jax.random.key(0), 20, max_events=2)
+    assert found.overflow > 0
 
 
 def test_a_rate_beyond_its_bound_is_reported():

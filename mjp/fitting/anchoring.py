@@ -15,7 +15,8 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 from scipy.optimize import minimize
 
-from mjp.inference import condition, is_exact_family
+from mjp.graph import Graph
+from mjp.inference import cheapest_options, condition, is_exact_family
 from mjp.inference.uniformized_agents import event_room
 from mjp.numpyro_bridge import (
     HIDDEN,
@@ -34,6 +35,7 @@ from mjp.numpyro_bridge import (
 
 _PRIOR_DRAWS = 15
 _ROOM = 2
+_FEW_JUMPS = 8
 _FASTER = 1.5  # rates, for which there is room, than at the prior median
 _ROUNDS = 4  # of anchors of jump paths, each at the mode that the ones before lead to
 
@@ -75,8 +77,7 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
                 jumping.append(name)
             continue
         if has_agent_jumps(graph):
-            if "max_events" not in options:
-                found[name] = {"max_events": event_room(graph, _FASTER)}
+            found[name] = _agent_room(graph, options)
             continue
         # references are laws, and not only points: those of other parameters may be too narrow
         if has_agent_path(graph) or mixes_families(graph) or is_exact_family(graph) or "auxiliary" in options:
@@ -87,6 +88,19 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
     if jumping and parameters and not _has_innovations(model, args, kwargs):
         found = _anchored_at_mode(model, args, kwargs, parameters, found, jumping)
     return PreparedModel(model, found) if found else model
+
+
+def _agent_room(graph: Graph, options: dict[str, Any]) -> dict[str, int]:
+    """Room for the events and jumps of agents in continuous time, where the user has chosen none."""
+    process: Any = graph.edges[0].process
+    events = event_room(graph, _FASTER)
+    guided: Any = condition(graph, max_jumps=events, **cheapest_options(graph))
+    jumps = guided.sample(jax.random.key(0))[0].n_jumps
+    sizes = {
+        "max_events": events,
+        "max_jumps": process.most_jumps or _FEW_JUMPS + _ROOM * int(jnp.max(jumps)),
+    }
+    return {name: size for name, size in sizes.items() if name not in options}
 
 
 def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:

@@ -21,7 +21,7 @@ def log_density(model: ParticleChain, value: Array) -> Array:
     start, end = ends(model)
     contacts, counted = model.static.contacts, list(model.process.influential)
     sources, targets, strengths = contacts.sources, contacts.targets, contacts.strengths()
-    varies = any(v.shape[0] > 1 for v in model.at.values())
+    varies = any(v.shape[0] > 1 for name, v in model.at.items() if name != "duration")
     inner = jnp.repeat(model.step_times[1:-1].T, model.process.n, axis=0)[:, : None if varies else 0]
     f = inner.shape[1]
 

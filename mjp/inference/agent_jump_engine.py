@@ -29,12 +29,13 @@ from mjp.inference.matrix_exponential import poisson_weights
 from mjp.inference.observing import observations_of
 from mjp.inference.particle_chain import ParticleChain, evaluate
 from mjp.inference.particle_engine import build_guide, guide_evidence
-from mjp.inference.particle_guides import ParticleGuide, no_guide, own_potentials, pull_back
+from mjp.inference.particle_guides import LEAST, ParticleGuide, no_guide, own_potentials, pull_back
 from mjp.inference.path_sweeps import draw
 from mjp.inference.rules.registry import register_engine, register_simulator
 
 _EVENTS, _JUMPS = 32, 16  # of an agent, in a step and on its path, where rates are not known
 _ROUNDING = 1e-5  # of a rate over its bound
+_BEYOND = 1e-4  # probability of more events in a step than there is room for, from which on it is reported
 
 
 class AgentJumpsGuided(Guided):
@@ -112,7 +113,8 @@ class _Walk(NamedTuple):
 
     Attributes:
         field: (M K, N) neighbours. times: (N, J) of jumps so far; entered: (N, J) states; number: (N,).
-        left: (N,) events to come in the step. log_weight: (N,). fast: () agents beyond their bound.
+        left: (N,) events to come in the step. log_weight: (N,).
+        unfit: () how often an agent was beyond its bound, or likely to have more events in a step than fit.
     """
 
     states: Array
@@ -122,7 +124,7 @@ class _Walk(NamedTuple):
     number: Array
     left: Array
     log_weight: Array
-    fast: Array
+    unfit: Array
 
 
 @partial(jax.jit, static_argnames=("max_events", "max_jumps"))
@@ -138,6 +140,7 @@ def guided_jumps(
     g, own, steps = jnp.exp(guide.log_g), own_potentials(model, guide.tilts), model.static.order.steps
     rate, (start, end) = bounds(model), ends(model)
     influenced, strengths = _influenced(model)
+    least = LEAST if len(model.static.contacts.sources) else 0.0
     at_state = lambda table, states: jnp.take_along_axis(table, states[None], axis=0)[0]
 
     def uniforms(i: Array) -> tuple[Array, ...]:
@@ -152,11 +155,17 @@ def guided_jumps(
         at = model.at_step(i)
         for_number, for_times, for_states = uniforms(i)
         mean = process_of(model).rates(model.around(guide.means[i]), at)
-        jump = [[(a == b) + mean[a][b] / rate for b in range(k)] for a in range(k)]
-        ahead = lambda g, _: (pull_back(jump, g), g)
+        jump = [[jnp.maximum((a == b) + mean[a][b] / rate, 0.0) for b in range(k)] for a in range(k)]
+
+        def ahead(g: Array, _: None) -> tuple[Array, Array]:
+            pulled = pull_back(jump, g)
+            # what the mean field excludes may happen
+            return jnp.where(pulled > 0, pulled, least * jnp.sum(g, axis=0)), g
+
         _, powers = lax.scan(ahead, g[i + 1], None, length=max_events + 1)  # (B + 1, K, N)
         begins, lasts = (jnp.repeat(model.step_times[i + j], n // model.static.n_series) for j in (0, 1))
         counts = poisson_weights(rate * (lasts - begins), max_events + 1).T  # (B + 1, N)
+        unfit = jnp.sum(jnp.sum(counts, axis=0) < 1 - _BEYOND, dtype=jnp.int32)
         weights = counts * jnp.take_along_axis(powers, walk.states[None, None], axis=1)[:, 0]
         left = draw(weights.T, for_number)
         seen = jnp.where(i % steps == 0, own[i // steps], 0.0)
@@ -165,7 +174,7 @@ def guided_jumps(
         exists = np.arange(max_events)[:, None] < left
         when = begins + (lasts - begins) * for_times
         order = jnp.argsort(jnp.where(exists, when, jnp.inf).reshape(-1))
-        walk = walk._replace(left=left, log_weight=walk.log_weight + ratio)
+        walk = walk._replace(left=left, log_weight=walk.log_weight + ratio, unfit=walk.unfit + unfit)
 
         def event(e: Array, walk: _Walk) -> _Walk:
             agent = order[e] % n
@@ -192,7 +201,7 @@ def guided_jumps(
                 walk.number.at[agent].add(moved.astype(walk.number.dtype)),
                 walk.left.at[agent].add(-1),
                 walk.log_weight.at[agent].add(jnp.log(chance) - jnp.log(total)),
-                walk.fast + beyond,
+                walk.unfit + beyond,
             )
 
         walk = lax.fori_loop(0, jnp.sum(left), event, walk)
@@ -205,10 +214,10 @@ def guided_jumps(
     first = draw((jnp.exp(model.first) * g[0]).T, at_first).astype(jnp.int32)
     none, nowhere = jnp.zeros(n, jnp.int32), jnp.zeros((n, max_jumps), jnp.int32)
     times = jnp.broadcast_to(end[:, None], (n, max_jumps))
-    weight, fast = jnp.zeros_like(rate), jnp.zeros((), jnp.int32)
-    walk = _Walk(first, model.neighbours(first), times, nowhere, none, none, weight, fast)
+    weight, unfit = jnp.zeros_like(rate), jnp.zeros((), jnp.int32)
+    walk = _Walk(first, model.neighbours(first), times, nowhere, none, none, weight, unfit)
     walk, states = lax.scan(step, walk, jnp.arange(model.static.n_steps))
-    overflow = jnp.sum(walk.number > max_jumps, dtype=jnp.int32) + walk.fast
+    overflow = jnp.sum(walk.number > max_jumps, dtype=jnp.int32) + walk.unfit
     behind = jnp.arange(max_jumps) >= walk.number[:, None]
     entered = jnp.where(behind, walk.states[:, None], walk.entered)
     value = pack(walk.times, jnp.concatenate([first[:, None], entered], axis=1), start)

@@ -125,49 +125,41 @@ def with_dummy(array: Array) -> Array:
     return jnp.concatenate([array, jnp.zeros_like(array[:1])])
 
 
-def sample_chains(
-    key: Array, matrix: list[list[Array]], logs: Array, old: Array, length: Array | int | None = None
-) -> Array:
+def sample_chains(key: Array, matrix: list[list[Array]], logs: Array, old: Array) -> Array:
     """Paths (W, F + 1) of W independent chains given log-likelihoods (W, K, F + 1) of their states.
 
     Args:
         matrix: transition probabilities [a][b], (W, F). old: paths to keep where nothing is possible.
-        length: number of steps after which all chains stay where they are, default F.
     """
     w, k, f = logs.shape
-    length = f - 1 if length is None else length
     peak = jnp.max(logs, axis=1, keepdims=True)
     likelihood = jnp.exp(logs - jnp.where(jnp.isfinite(peak), peak, 0.0))
     # chains are side by side in memory, and states are few: (F, W) for each of them
     seen = [likelihood[:, a].T for a in range(k)]
     kernels = [[jnp.broadcast_to(p, (w, f - 1)).T for p in row] for row in matrix]
 
-    def back(i: Array, g: list[Array]) -> list[Array]:
-        step = length - 1 - i
-        ahead = [share[step + 1] for share in g]
-        now = [seen[a][step] * _dot([p[step] for p in kernels[a]], ahead) for a in range(k)]
-        total = _total(now)
-        return [
-            share.at[step].set(new / jnp.where(total > 0, total, 1.0))
-            for share, new in zip(g, now, strict=True)
-        ]
+    def back(g: list[Array], x: tuple) -> tuple[list[Array], list[Array]]:
+        kernel, likelihood = x
+        g = [likelihood[a] * _dot(kernel[a], g) for a in range(k)]
+        total = _total(g)
+        g = [share / jnp.where(total > 0, total, 1.0) for share in g]
+        return g, g
 
-    g = lax.fori_loop(0, length, back, seen)
+    last = [likelihood[-1] for likelihood in seen]
+    _, g = lax.scan(back, last, (kernels, [likelihood[:-1] for likelihood in seen]), reverse=True)
     uniforms = jax.random.uniform(key, (f, w), logs.dtype)
     first = _draw([share[0] for share in g], uniforms[0])
 
-    def ahead(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        state, path = carry
+    def ahead(state: Array, x: tuple) -> tuple[Array, Array]:
+        kernel, g, uniform = x
         here = [1.0 * (state == a) for a in range(k)]
-        weights = [g[b][i + 1] * _dot([row[b][i] for row in kernels], here) for b in range(k)]
-        state = _draw(weights, uniforms[i + 1])
-        return state, path.at[i + 1].set(state)
+        state = _draw([g[b] * _dot([row[b] for row in kernel], here) for b in range(k)], uniform)
+        return state, state
 
-    start = jnp.zeros((f, w), first.dtype).at[0].set(first)
-    last, states = lax.fori_loop(0, length, ahead, (first, start))
-    states = jnp.where(np.arange(f)[:, None] > length, last, states)
+    following = [jnp.concatenate([share[1:], end[None]]) for share, end in zip(g, last, strict=True)]
+    _, states = lax.scan(ahead, first, (kernels, following, uniforms[1:]))
     possible = _total([share[0] for share in g]) > 0
-    return jnp.where(possible[:, None], states.T, old)
+    return jnp.where(possible[:, None], jnp.concatenate([first[None], states]).T, old)
 
 
 def _draw(weights: list[Array], uniform: Array) -> Array:

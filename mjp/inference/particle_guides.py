@@ -17,7 +17,7 @@ from jax.scipy.special import logsumexp
 from mjp.inference.particle_chain import ParticleChain
 from mjp.inference.segments import Segments, segment_sum, take
 
-_LEAST = 1e-12  # of a potential where the mean field leaves no chance, but the particles may
+LEAST = 1e-12  # of a potential where the mean field leaves no chance, but the particles may
 
 
 class ParticleGuide(eqx.Module):
@@ -86,7 +86,7 @@ def backward_filter(model: ParticleChain, means: Array, tilts: Array, *, project
         matrix = model.process.probabilities(field, at)
         pulled = pull_back(matrix, g)
         if not alone:
-            pulled = jnp.where(pulled > 0, pulled, _LEAST * jnp.sum(g, axis=0))
+            pulled = jnp.where(pulled > 0, pulled, LEAST * jnp.sum(g, axis=0))
         raw = jnp.log(pulled)
         if projected and not alone:
             raw = raw + messages(field, shares, g, pulled, at)
@@ -110,7 +110,7 @@ def backward_filter(model: ParticleChain, means: Array, tilts: Array, *, project
             with_source = by_kind.at[:, k].add(weights).reshape(-1, n_edges)
             matrix = model.process.probabilities(with_source, each)
             message = jnp.sum(reference * pull_back(matrix, potential), axis=0)
-            found.append(jnp.log(jnp.maximum(message, _LEAST)))
+            found.append(jnp.log(jnp.maximum(message, LEAST)))
         return segment_sum(jnp.stack(found), sources, -1)
 
     last, norm = normalised(own[-1])

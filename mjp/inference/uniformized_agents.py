@@ -140,7 +140,7 @@ def sweep(
         total = jax.ops.segment_sum(flat, slots.reshape(-1), (len(members) + 1) * (room + 1))
         logs = logs + jnp.moveaxis(total.reshape(-1, room + 1, k)[:-1], 2, 1)
         logs = logs.at[:, :, 0].add(first[members])
-        new = sample_chains(key, matrix, logs, old, jnp.max(jnp.sum(here, axis=1)))
+        new = sample_chains(key, matrix, logs, old)
         fits = jnp.sum(new[:, 1:] != new[:, :-1], axis=1) <= size
         new = jnp.where(fits[:, None], new, old)
         after = jnp.take_along_axis(with_dummy(new)[by], index, axis=1)

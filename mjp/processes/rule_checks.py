@@ -53,7 +53,8 @@ def check_rule(
 
     Raises:
         TypeError: a rule that returns neither changes nor a matrix, or changes that are no pairs.
-        ValueError: a change between states that are none, or from a state to itself.
+        ValueError: a change between states that are none, or from a state to itself; a rate that depends on
+            the duration of a step.
     """
     record = CovariateRecord(1.0)
     at = ChainMap(parameters, record)  # type: ignore[arg-type]
@@ -79,6 +80,8 @@ def check_rule(
     else:
         for change, value in zip(keys, returned, strict=True):
             _check_change(change, value, states, what)
+    if what == "rate" and "duration" in record.read:
+        raise ValueError("rule: rates per unit of time must not depend on the duration of a step")
     counted = tuple(i for i, label in enumerate(states) if label in read)
     names = tuple(name for name in record.read if name != "duration")
     return names, counted, None if keys == [None] else tuple(keys)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _TERMS = 18  # of the series for at most one expected event: the rest is below 1 / 19! = 1e-17
+_HALVINGS = 24
 
 
 def exponential(generator: list[list[Array]]) -> list[list[Array]]:
@@ -17,7 +18,8 @@ def exponential(generator: list[list[Array]]) -> list[list[Array]]:
     entries = jnp.broadcast_arrays(*(entry for row in generator for entry in row))
     q = jnp.stack(entries).reshape(k, k, *entries[0].shape)
     rate = jnp.max(-jnp.stack([q[a, a] for a in range(k)]), axis=0)
-    halvings = jnp.ceil(jnp.log2(jnp.maximum(jnp.max(rate, initial=0.0), 1.0))).astype(jnp.int32)
+    largest = lax.stop_gradient(jnp.max(rate, initial=0.0))
+    halvings = jnp.ceil(jnp.log2(jnp.maximum(largest, 1.0))).astype(jnp.int32)
     events = rate / 2.0**halvings
     eye = jnp.eye(k, dtype=q.dtype).reshape(k, k, *[1] * (q.ndim - 2))
     jump = eye + q / jnp.where(rate > 0, rate, 1.0)
@@ -26,7 +28,9 @@ def exponential(generator: list[list[Array]]) -> list[list[Array]]:
         return eye + events / (_TERMS - i) * _product(jump, series)
 
     series = jnp.exp(-events) * lax.fori_loop(0, _TERMS, horner, jnp.broadcast_to(eye, q.shape))
-    found = lax.fori_loop(0, halvings, lambda _, p: _product(p, p), series)
+    # as many steps whatever the rates are, so that there is a derivative
+    square = lambda i, p: lax.cond(i < halvings, lambda: _product(p, p), lambda: p)
+    found = jnp.where(halvings > _HALVINGS, jnp.nan, lax.fori_loop(0, _HALVINGS, square, series))
     return [[found[a, b] for b in range(k)] for a in range(k)]
 
 
