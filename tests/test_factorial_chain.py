@@ -177,7 +177,7 @@ def test_paths_drawn_chain_by_chain_have_the_enumerated_law(totals):
 def check_sweeps(chain, truth):
     model = evaluate(chain)
     order = colours_of(model)
-    start = possible_path(model, order, jax.random.key(1), jnp.zeros(model.shape, jnp.int32))
+    start, _ = possible_path(model, order, jax.random.key(1), jnp.zeros(model.shape, jnp.int32))
 
     def step(path, key):
         path = sweep(model, order, key, path)

@@ -253,7 +253,19 @@ def test_a_path_that_does_not_fit_has_no_density():
     law = AgentJumpLaw(chain_of(waning=20.0, recovery=20.0, external=20.0), 2, 64)
     value = law.sample(jax.random.key(0))
     assert law.log_prob(value) == -np.inf
-    assert law.trajectory(value).overflow > 0
+    path = law.trajectory(value)
+    assert path.overflow > 0
+    assert path.values.min() >= 0
+
+
+def test_a_jump_at_the_very_start_counts_once():
+    """Rounding may put it there."""
+    law = AgentJumpLaw(chain_of(), 4, 24)
+    times, densities = [1e-9, 0.0], []
+    for time in times:
+        value = law.start.at[0, 1:, 1].set(1.0).at[0, 1, 0].set(time)
+        densities.append(law.log_prob(value))
+    np.testing.assert_allclose(*densities, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +278,8 @@ def test_paths_drawn_agent_by_agent_have_the_enumerated_law(networks, season, to
     law = AgentJumpLaw(observe(chain_of(networks, season), totals), 12, 48)
     order = colours_of(law.model)
     assert len(order.members) == (N if totals else 3)
-    start = possible_path(law.model, order, jax.random.key(1), law.start, law.max_events)
+    start, found = possible_path(law.model, order, jax.random.key(1), law.start, law.max_events)
+    assert found
 
     def step(value, key):
         value, overflow = sweep(law.model, order, key, value, law.max_events)
@@ -441,6 +454,15 @@ def test_kernels_take_the_agents_that_are_theirs():
     with pytest.raises(ValueError, match="sweeps must be a positive integer"):
         IndividualUniformization(model, sweeps=0)
 
+    with pytest.raises(ValueError, match="NUTS cannot sample the path 'flu/path'"):
+        mjp.fit(model, engine=NUTS(model))
+
+    def small():
+        mjp.sample("flu", outbreak(0.5, 0.5), max_jumps=-1)
+
+    with pytest.raises(ValueError, match="max_jumps must be a positive integer, got -1"):
+        mjp.fit(small)
+
     def odd():
         mjp.sample("flu", outbreak(0.5, 0.5), auxiliary="projected")
 
@@ -475,6 +497,19 @@ def test_a_step_with_too_little_room_is_reported():
     with pytest.warns(UserWarning, match="give a larger max_events"):
         found = mjp.evidence(chain, jax.random.key(0), 20, max_events=2)
     assert found.overflow > 0
+
+
+def test_a_start_that_does_not_fit_is_refused():
+    """Even where the model has no parameters, whose kernel would notice."""
+
+    def model():
+        process = mjp.InteractingJumps.sis(nx.path_graph(2), 1.0, 1.0, external=1.0)
+        rows = [["I", None] if i % 2 == 0 else ["S", None] for i in range(8)]
+        chain = mjp.chain(process, range(8), initial=["I", "S"]).observe_each(mjp.Exactly(), rows)
+        mjp.sample("flu", chain, max_jumps=3)
+
+    with pytest.raises(ValueError, match=r"no path of positive probability.*larger max_jumps"):
+        mjp.fit(model, draws=10, warmup=10, chains=1, progress=False)
 
 
 def test_a_rate_beyond_its_bound_is_reported():

@@ -298,7 +298,8 @@ def check_sweeps(chain, truth, colours, least=40):
     model = evaluate(chain)
     order = colours_of(model)
     assert len(order.members) == colours
-    start = possible_path(model, order, jax.random.key(1), jnp.zeros(model.shape, jnp.int32))
+    start, found = possible_path(model, order, jax.random.key(1), jnp.zeros(model.shape, jnp.int32))
+    assert found
 
     def step(path, key):
         path = sweep(model, order, key, path)

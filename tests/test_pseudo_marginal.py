@@ -88,6 +88,12 @@ def test_estimates_with_random_numbers_in_common_are_correlated():
     some = keys.at[:, 2].set(jax.random.split(jax.random.key(1), 400))
     first, again, other = estimate(keys), estimate(some), estimate(keys[::-1])
     np.testing.assert_array_equal(first, other[::-1])
+    old = jax.random.PRNGKey(0)
+    np.testing.assert_allclose(
+        bootstrap_filter(counts, old, 20).log_evidence,
+        bootstrap_filter(counts, jax.random.key(0), 20).log_evidence,
+    )
+    assert PseudoMarginal(model, refreshed=0.5)._keys(old).ndim == 1
     assert np.corrcoef(first, again)[0, 1] > 0.5
     assert abs(np.corrcoef(first, other)[0, 1]) < 0.2
     assert abs(float(jnp.mean(jnp.exp(first)) / jnp.mean(jnp.exp(again))) - 1) < 0.1

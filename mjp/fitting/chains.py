@@ -20,6 +20,7 @@ from mjp.numpyro_bridge import structure_only
 HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 ANY = ("diverging", "overflow")  # reported for a draw if any iteration since the last draw had them
+SUMMED = ("overflow",)  # over the blocks of a Gibbs kernel; others are those of the first block that has them
 STATISTICS = (
     "diverging",
     "num_steps",
@@ -100,9 +101,10 @@ def _statistics(state: Any) -> dict[str, Any]:
     for block in blocks:
         for name in STATISTICS:
             try:
-                found.setdefault(name, reduce(getattr, name.split("."), block))
+                value = reduce(getattr, name.split("."), block)
             except AttributeError:
                 continue
+            found[name] = found.get(name, 0) + value if name in SUMMED else found.get(name, value)
     return found
 
 

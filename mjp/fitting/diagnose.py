@@ -7,14 +7,21 @@ import jax
 import numpy as np
 
 from mjp.inference import condition, is_exact_family
-from mjp.numpyro_bridge import graphs_of, has_agent_path, latent_sites, pointwise_log_likelihood, structure
+from mjp.numpyro_bridge import (
+    graphs_of,
+    has_agent_jumps,
+    has_agent_path,
+    latent_sites,
+    pointwise_log_likelihood,
+    structure,
+)
 
 
 def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) -> None:
     """Raise ValueError that says why a chain found no starting point of positive density."""
     blocks = [state, *getattr(state, "block_states", ())]
     potentials = [block.potential_energy for block in blocks if hasattr(block, "potential_energy")]
-    if np.all(np.isfinite(potentials)):
+    if np.all(np.isfinite(potentials)) and all(np.all(getattr(b, "possible", True)) for b in blocks):
         return
     sites = list(latent_sites(model, args, kwargs))
 
@@ -30,6 +37,7 @@ def explain_bad_start(state: Any, model: Callable, args: tuple, kwargs: dict) ->
                 f"{name}: no path of positive probability was found to start from. If the rules leave some "
                 "changes no chance, check that the data are possible; a small chance of every change, such "
                 "as the rate `external` of infections from outside, also helps"
+                + ("; so may a larger max_jumps or max_events" if has_agent_jumps(graph) else "")
             )
         if not is_exact_family(graph):
             guided = condition(graph)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpyro.infer import NUTS, Gibbs
+from numpyro.infer import HMC, NUTS, Gibbs
 from numpyro.infer.mcmc import MCMCKernel
 
 from mjp.inference.agent_jump_law import AgentJumpLaw
@@ -49,11 +49,13 @@ def choose_engine(
             f"model: the path {states[0]!r} of finitely many states is a site; mjp.fit marginalises it "
             "without latent='path'. With it, run numpyro.infer.MCMC"
         )
+    paths = [name for name in sites if name.endswith((PATH, ROOTS))]
+    if isinstance(engine, HMC) and paths:
+        raise ValueError(f"engine: {type(engine).__name__} cannot sample the path {paths[0]!r}, which jumps")
     if isinstance(engine, MCMCKernel):
         return type(engine).__name__, lambda: _fresh(engine)
     if not sites:
         raise ValueError("model has no latent sites, so there is nothing to infer; use mjp.condition")
-    paths = [name for name in sites if name.endswith((PATH, ROOTS))]
     discrete = [n for n, site in sites.items() if site["fn"].support.is_discrete and n not in paths]
     if discrete:
         raise ValueError(

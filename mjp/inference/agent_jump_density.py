@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mjp.inference.agent_jumps import around, count_until, ends, process_of, select, unpack
+from mjp.inference.agent_jumps import count_until, ends, process_of, select, unpack
 from mjp.inference.particle_chain import ParticleChain
 
 
@@ -38,8 +38,7 @@ def log_density(model: ParticleChain, value: Array) -> Array:
     moves = flat(states[:, 0] - before, moves, jnp.zeros(len(sources) * j + n * f, moves.dtype))
     order = lax.sort((jnp.asarray(owner), jnp.asarray(late), when, jnp.arange(len(owner))), num_keys=3)[-1]
 
-    around_at = lambda t: around(model, times, states, t[:, None]).reshape(-1, k, n)
-    first, last = around_at(start), around_at(end)
+    first, last = (model.neighbours(states[:, i]).reshape(-1, k, n) for i in (0, -1))
     field = jnp.zeros((len(strengths), k, len(owner)), when.dtype)
     for s in counted:
         shift = first[:, s] - jnp.roll(last[:, s], 1, axis=-1).at[:, 0].set(0.0)
@@ -54,7 +53,7 @@ def log_density(model: ParticleChain, value: Array) -> Array:
     ahead = jnp.append(owner[1:], -1)
     spans = jnp.where(ahead == owner, jnp.append(when[1:], 0.0), end[owner]) - when
     state = jnp.cumsum(moves)
-    at = {name: _of_rows(value, step, owner) for name, value in model.at.items()}
+    at = {name: _of_rows(value, step, owner) for name, value in model.at.items() if name != "duration"}
     rates = process_of(model).rates(field.reshape(-1, len(when)), at)
     staying = jnp.sum(select([rates[a][a] for a in range(k)], state) * spans)
     rate = select([select(row, state) for row in rates], state - moves)

@@ -22,7 +22,7 @@ from jax.scipy.special import ndtr
 from mjp._checks import check_count, is_concrete
 from mjp.agent_jump_trajectory import AgentJumpTrajectory
 from mjp.graph import Graph
-from mjp.inference.agent_jumps import bounds, ends, pack, process_of, states_at, unpack
+from mjp.inference.agent_jumps import after, bounds, ends, pack, process_of, states_at, unpack
 from mjp.inference.bridges import buffer_size
 from mjp.inference.condition import Guided
 from mjp.inference.matrix_exponential import poisson_weights
@@ -33,7 +33,7 @@ from mjp.inference.particle_guides import LEAST, ParticleGuide, no_guide, own_po
 from mjp.inference.path_sweeps import draw
 from mjp.inference.rules.registry import register_engine, register_simulator
 
-_EVENTS, _JUMPS = 32, 16  # of an agent, in a step and on its path, where rates are not known
+_EVENTS, JUMPS = 32, 16  # of an agent, in a step and on its path, where rates are not known
 _ROUNDING = 1e-5  # of a rate over its bound
 _BEYOND = 1e-4  # probability of more events in a step than there is room for, from which on it is reported
 
@@ -75,15 +75,15 @@ class AgentJumpsGuided(Guided):
 
     def _push(self, source: "Uniforms | Array") -> tuple[AgentJumpTrajectory, Array]:
         sizes = self.max_events, self.max_jumps
-        path, log_weight, overflow = guided_jumps(self.model, self.guide, source, *sizes)
-        found = trajectory(self.model, path, overflow)
+        path, log_weight, unfit = guided_jumps(self.model, self.guide, source, *sizes)
+        found = trajectory(self.model, path, unfit)
         return found, log_weight.reshape(self.log_evidence.shape)
 
 
 def trajectory(
-    model: ParticleChain, value: Array, overflow: Array, observations: tuple = ()
+    model: ParticleChain, value: Array, unfit: Array, observations: tuple = ()
 ) -> AgentJumpTrajectory:
-    """Paths (N, J + 1, 2) as a trajectory of the graph."""
+    """Paths (N, J + 1, 2) as a trajectory of the graph; `unfit` (N,) as `guided_jumps` returns it."""
     times, states = unpack(value)
     steps = jnp.repeat(model.step_times.T, model.process.n, axis=0)
     on_steps = model.trajectory(states_at(times, states, steps).T, observations)
@@ -95,7 +95,7 @@ def trajectory(
         names=on_steps.names,
         order=on_steps.order,
         jumps=value.reshape(model.static.n_series, -1, *value.shape[1:]),
-        overflow=overflow,
+        overflow=jnp.sum(unfit, dtype=jnp.int32),
     )
 
 
@@ -114,7 +114,7 @@ class _Walk(NamedTuple):
     Attributes:
         field: (M K, N) neighbours. times: (N, J) of jumps so far; entered: (N, J) states; number: (N,).
         left: (N,) events to come in the step. log_weight: (N,).
-        unfit: () how often an agent was beyond its bound, or likely to have more events in a step than fit.
+        unfit: (N,) how often an agent was beyond its bound, or likely to have more events in a step than fit.
     """
 
     states: Array
@@ -131,7 +131,7 @@ class _Walk(NamedTuple):
 def guided_jumps(
     model: ParticleChain, guide: ParticleGuide, source: Uniforms | Array, max_events: int, max_jumps: int
 ) -> tuple[Array, Array, Array]:
-    """Paths (N, J + 1, 2) drawn with the guide, their log-weights (R,), and how many agents did not fit.
+    """Paths (N, J + 1, 2) drawn with the guide, their log-weights (R,), and which agents (N,) did not fit.
 
     Args:
         source: of random numbers, or a key that they are drawn with.
@@ -165,14 +165,14 @@ def guided_jumps(
         _, powers = lax.scan(ahead, g[i + 1], None, length=max_events + 1)  # (B + 1, K, N)
         begins, lasts = (jnp.repeat(model.step_times[i + j], n // model.static.n_series) for j in (0, 1))
         counts = poisson_weights(rate * (lasts - begins), max_events + 1).T  # (B + 1, N)
-        unfit = jnp.sum(jnp.sum(counts, axis=0) < 1 - _BEYOND, dtype=jnp.int32)
+        unfit = (jnp.sum(counts, axis=0) < 1 - _BEYOND).astype(jnp.int32)
         weights = counts * jnp.take_along_axis(powers, walk.states[None, None], axis=1)[:, 0]
         left = draw(weights.T, for_number)
         seen = jnp.where(i % steps == 0, own[i // steps], 0.0)
         ratio = jnp.log(jnp.sum(weights, axis=0)) + at_state(seen, walk.states)
         ratio = ratio - at_state(guide.log_g[i], walk.states) - guide.log_norms[i]
         exists = np.arange(max_events)[:, None] < left
-        when = begins + (lasts - begins) * for_times
+        when = after(begins, (lasts - begins) * for_times)
         order = jnp.argsort(jnp.where(exists, when, jnp.inf).reshape(-1))
         walk = walk._replace(left=left, log_weight=walk.log_weight + ratio, unfit=walk.unfit + unfit)
 
@@ -187,21 +187,21 @@ def guided_jumps(
             chance = jnp.sum(towards)
             # where nothing is possible, the path goes on by the guide, with weight zero
             chosen = jnp.where(chance > 0, towards, powers[rest - 1, :, agent])
-            after = draw(chosen, for_states.reshape(-1)[order[e]]).astype(here.dtype)
-            moved = after != here
+            there = draw(chosen, for_states.reshape(-1)[order[e]]).astype(here.dtype)
+            moved = there != here
             slot = jnp.where(moved, walk.number[agent], max_jumps)
             others, w = influenced[agent], strengths[:, agent]  # (D,), (M, D)
-            change = (jnp.arange(k) == after) * 1.0 - (jnp.arange(k) == here)
+            change = (jnp.arange(k) == there) * 1.0 - (jnp.arange(k) == here)
             shift = (w[:, None] * change[:, None]).reshape(-1, w.shape[1])
             return _Walk(
-                walk.states.at[agent].set(after),
+                walk.states.at[agent].set(there),
                 walk.field.at[:, others].add(shift, mode="drop"),
                 walk.times.at[agent, slot].set(when.reshape(-1)[order[e]], mode="drop"),
-                walk.entered.at[agent, slot].set(after, mode="drop"),
+                walk.entered.at[agent, slot].set(there, mode="drop"),
                 walk.number.at[agent].add(moved.astype(walk.number.dtype)),
                 walk.left.at[agent].add(-1),
                 walk.log_weight.at[agent].add(jnp.log(chance) - jnp.log(total)),
-                walk.unfit + beyond,
+                walk.unfit.at[agent].add(beyond),
             )
 
         walk = lax.fori_loop(0, jnp.sum(left), event, walk)
@@ -214,16 +214,16 @@ def guided_jumps(
     first = draw((jnp.exp(model.first) * g[0]).T, at_first).astype(jnp.int32)
     none, nowhere = jnp.zeros(n, jnp.int32), jnp.zeros((n, max_jumps), jnp.int32)
     times = jnp.broadcast_to(end[:, None], (n, max_jumps))
-    weight, unfit = jnp.zeros_like(rate), jnp.zeros((), jnp.int32)
-    walk = _Walk(first, model.neighbours(first), times, nowhere, none, none, weight, unfit)
+    weight = jnp.zeros_like(rate)
+    walk = _Walk(first, model.neighbours(first), times, nowhere, none, none, weight, none)
     walk, states = lax.scan(step, walk, jnp.arange(model.static.n_steps))
-    overflow = jnp.sum(walk.number > max_jumps, dtype=jnp.int32) + walk.unfit
+    unfit = (walk.number > max_jumps) | (walk.unfit > 0)
     behind = jnp.arange(max_jumps) >= walk.number[:, None]
     entered = jnp.where(behind, walk.states[:, None], walk.entered)
     value = pack(walk.times, jnp.concatenate([first[:, None], entered], axis=1), start)
     log_weight = model.by_series(walk.log_weight) + _seen_otherwise(model, guide, first, states)
-    log_weight = jnp.where(jnp.isnan(log_weight) | (overflow > 0), -jnp.inf, log_weight)
-    return value, log_weight, overflow
+    log_weight = jnp.where(jnp.isnan(log_weight) | (model.by_series(unfit) > 0), -jnp.inf, log_weight)
+    return value, log_weight, unfit
 
 
 def _seen_otherwise(model: ParticleChain, guide: ParticleGuide, first: Array, states: Array) -> Array:
@@ -292,7 +292,7 @@ def room(model: ParticleChain, events: int = _EVENTS) -> tuple[int, int]:
     most = process_of(model).most_jumps
     fastest = bounds(model)
     if not is_concrete(fastest) or not is_concrete(model.step_times):
-        return events, most or _JUMPS
+        return events, most or JUMPS
     times = np.asarray(model.step_times)
     rate = float(np.max(np.asarray(fastest)))
     whole = buffer_size(rate * float(np.max(times[-1] - times[0])))
@@ -300,17 +300,27 @@ def room(model: ParticleChain, events: int = _EVENTS) -> tuple[int, int]:
 
 
 @register_simulator("jumping particles")
-def simulate_jumps(graph: Graph, key: Array, **options: Any) -> AgentJumpTrajectory:
-    """Simulate agents in continuous time forward, observations included."""
+def simulate_jumps(
+    graph: Graph, key: Array, *, max_events: int | None = None, max_jumps: int | None = None
+) -> AgentJumpTrajectory:
+    """Simulate agents in continuous time forward, observations included.
+
+    Raises:
+        ValueError: a path that did not fit, where that is known; inside of a compiled function `overflow` of
+            the trajectory counts the agents for which it did not.
+    """
+    check_count("max_events", max_events)
+    check_count("max_jumps", max_jumps)
     path_key, observation_key = jax.random.split(key)
     model = evaluate(graph, observed=False)
     events, jumps = room(model)
-    events, jumps = options.get("max_events") or events, options.get("max_jumps") or jumps
-    value, _, overflow = guided_jumps(model, no_guide(model), path_key, events, jumps)
-    found = trajectory(model, value, overflow)
-    if is_concrete(overflow) and overflow > 0:
+    events, jumps = max_events or events, max_jumps or jumps
+    value, _, unfit = guided_jumps(model, no_guide(model), path_key, events, jumps)
+    found = trajectory(model, value, unfit)
+    if is_concrete(found.overflow) and found.overflow > 0:
         raise ValueError(
-            f"{int(overflow)} agents had more jumps than fit ({jumps}), or left their state faster than "
-            "`bound` allows; give max_jumps, or the process a larger bound"
+            f"{int(found.overflow)} agents had more jumps than fit ({jumps}), more events in a step "
+            f"({events}), or left their state faster than `bound` allows; give max_jumps or max_events, or "
+            "the process a larger bound"
         )
-    return trajectory(model, value, overflow, observations_of(graph, found.values, observation_key))
+    return trajectory(model, value, unfit, observations_of(graph, found.values, observation_key))

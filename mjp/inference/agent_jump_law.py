@@ -51,8 +51,8 @@ class AgentJumpLaw(Distribution):
             return drawn.reshape(*sample_shape, *drawn.shape[1:])
         model = self.model
         events, _ = room(model, self.max_events)
-        value, _, overflow = guided_jumps(model, no_guide(model), key, events, self.size)
-        return value.at[:, -1, 1].set(jnp.where(overflow > 0, _NO_STATE, value[:, -1, 1]))
+        value, _, unfit = guided_jumps(model, no_guide(model), key, events, self.size)
+        return value.at[:, -1, 1].set(jnp.where(unfit, _NO_STATE, value[:, -1, 1]))
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         if value.ndim > 3:
@@ -62,5 +62,6 @@ class AgentJumpLaw(Distribution):
 
     def trajectory(self, value: Array) -> AgentJumpTrajectory:
         """A path as a trajectory of the graph."""
-        unfit = jnp.sum(value[..., -1, 1] == _NO_STATE, dtype=jnp.int32)
-        return trajectory(self.model, value, unfit)
+        unfit = value[..., -1, 1] == _NO_STATE
+        last = jnp.where(unfit, value[..., -2, 1], value[..., -1, 1])
+        return trajectory(self.model, value.at[..., -1, 1].set(last), unfit)

@@ -27,6 +27,11 @@ def unpack(value: Array) -> tuple[Array, Array]:
     return value[:, 1:, 0], value[..., 1].astype(jnp.int32)
 
 
+def after(start: Array, spans: Array) -> Array:
+    """Times at spans after a start, never at it, where rounding would put a few of them."""
+    return jnp.maximum(start + spans, jnp.nextafter(start, jnp.inf))
+
+
 def count_until(times: Array, when: Array) -> Array:
     """How many of the sorted times (A, J) are at or before each of `when` (A, S)."""
     return jax.vmap(lambda a, b: jnp.searchsorted(a, b, side="right"))(times, when)
@@ -81,6 +86,8 @@ def at_times(model: ParticleChain, when: Array, agents: Array | None = None) -> 
     found, step = {}, None
     n, own = model.shape[1], slice(None) if agents is None else agents
     for name, value in model.at.items():
+        if name == "duration":
+            continue  # no rate reads it
         if value.shape[0] == 1:
             found[name] = value.T if value.shape[1] == 1 else value.T[own]
             continue
@@ -106,8 +113,8 @@ def bounds(model: ParticleChain) -> Array:
         given = jnp.broadcast_to(jnp.asarray(process.bound, dtype), (process.n,))
         return jnp.tile(given, n // process.n)
     degrees = model.static.contacts.degrees()  # (M, N)
-    f = max(value.shape[0] for value in model.at.values())
-    at = {name: value.T for name, value in model.at.items()}
+    at = {name: value.T for name, value in model.at.items() if name != "duration"}  # which no rate reads
+    f = max((value.shape[1] for value in at.values()), default=1)
     largest = jnp.full(n, jnp.finfo(dtype).tiny ** 0.5, dtype)
     for s in (None, *model.process.influential):
         counts = np.zeros((len(degrees), model.k, n))

@@ -19,6 +19,7 @@ from mjp.inference.resampling import (
     log_likelihoods,
     systematic,
     trace_back,
+    typed,
     weighed,
     with_dummy,
 )
@@ -70,7 +71,8 @@ def bootstrap_filter(
     process, w = model.processes[0], tables.shape[1]
     constants, durations = with_dummy((model.constants[0], model.durations))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
-    keys, in_order = key.reshape(-1), key.ndim > 0
+    keys = typed(key)
+    keys, in_order = keys.reshape(-1), keys.ndim > 0
     own_key = lambda i: jax.random.fold_in(keys[i % len(keys)], i)
     root_key, last_key = own_key(len(tables)), own_key(len(tables) + 1)
     roots = jax.vmap(model.draw_roots)(jax.random.split(root_key, n))  # (n, n_roots, d)

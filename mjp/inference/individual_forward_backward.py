@@ -179,8 +179,14 @@ def _dot(a: list[Array], b: list[Array]) -> Array:
     return _total([x * y for x, y in zip(a, b, strict=True)])
 
 
-def possible_path(model: ParticleChain, order: Colours, key: Array, path: Array, limit: int = 200) -> Array:
-    """A path of positive density, reached from any path by sweeps in which nothing is impossible."""
+def possible_path(
+    model: ParticleChain, order: Colours, key: Array, path: Array, limit: int = 200
+) -> tuple[Array, Array]:
+    """A path of positive density, reached from any path by sweeps in which nothing is impossible.
+
+    Returns:
+        the path; whether one was found within `limit` sweeps.
+    """
 
     def impossible(path: Array) -> Array:
         density = jnp.sum(model.log_first(path)) + jnp.sum(model.log_transitions(path))
@@ -195,7 +201,7 @@ def possible_path(model: ParticleChain, order: Colours, key: Array, path: Array,
         return i + 1, sweep(model, order, jax.random.fold_in(key, i), path, floor=1e-4)
 
     _, path = lax.while_loop(go_on, step, (jnp.zeros((), jnp.int32), path.astype(jnp.int32)))
-    return path
+    return path, ~impossible(path)
 
 
 def colours_of(model: ParticleChain) -> Colours:

@@ -18,6 +18,11 @@ class Reference(NamedTuple):
     reactions: Array
 
 
+def typed(key: Array) -> Array:
+    """A key as `jax.random.key` makes it, also of one that `jax.random.PRNGKey` made."""
+    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+
+
 def blocks_of(model: CountGraph) -> np.ndarray:
     """Pieces by level and component, (levels, n_components); the dummy where a series has ended.
 

@@ -16,6 +16,7 @@ from mjp.graph import Graph
 from mjp.inference.agent_colours import Colours
 from mjp.inference.agent_jump_density import log_density
 from mjp.inference.agent_jumps import (
+    after,
     around,
     at_times,
     bounds,
@@ -53,7 +54,7 @@ def events(model: ParticleChain, key: Array, value: Array, rate: Array, room: in
     number_key, time_key, keep_key = jax.random.split(key, 3)
     number = jax.random.poisson(number_key, rate * (end - start))
     uniform = lambda key: jax.random.uniform(key, (len(times), room), times.dtype)
-    fresh = start[:, None] + (end - start)[:, None] * uniform(time_key)
+    fresh = after(start[:, None], (end - start)[:, None] * uniform(time_key))
     exists = jnp.arange(room) < number[:, None]
     field = around(model, times, states, fresh)
     rates = rates_at(model, field, fresh)
@@ -175,8 +176,8 @@ def sweep(
 
 def possible_path(
     model: ParticleChain, order: Colours, key: Array, value: Array, room: int, limit: int = 200
-) -> Array:
-    """A path of positive density, reached from any path by sweeps in which nothing is impossible."""
+) -> tuple[Array, Array]:
+    """A path of positive density, and whether it is one; see `individual_forward_backward.possible_path`."""
 
     def impossible(value: Array) -> Array:
         times, states = unpack(value)
@@ -191,4 +192,5 @@ def possible_path(
         i, value = carry
         return i + 1, sweep(model, order, jax.random.fold_in(key, i), value, room, floor=1e-4)[0]
 
-    return lax.while_loop(go_on, step, (jnp.zeros((), jnp.int32), value))[1]
+    _, value = lax.while_loop(go_on, step, (jnp.zeros((), jnp.int32), value))
+    return value, ~impossible(value)

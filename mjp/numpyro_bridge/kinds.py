@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from mjp._checks import check_count
 from mjp.graph import Graph
 from mjp.inference import is_exact_family
+from mjp.inference.agent_jump_engine import JUMPS
 from mjp.inference.agent_jump_law import AgentJumpLaw
 from mjp.inference.condition import engine_name
 from mjp.inference.rules.registry import MIXED
@@ -14,7 +16,6 @@ INNOVATIONS, PATH, ROOTS = "/innovations", "/path", "/roots"
 ROUGH = "mjp_rough"  # in the `infer` of a site: the density is no continuous function of it
 HIDDEN = (INNOVATIONS, PATH, ROOTS)  # ends of the names of latent sites that belong to paths
 _JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite states, or of an agent
-_AGENT_JUMPS = 16  # of an agent
 
 
 def has_jump_path(graph: Graph) -> bool:
@@ -46,13 +47,15 @@ def agent_jump_law(graph: Graph, options: dict[str, Any]) -> AgentJumpLaw:
     """The law of the paths of agents in continuous time that are a site.
 
     Raises:
-        ValueError: options beside `max_jumps` and `max_events`.
+        ValueError: options beside `max_jumps` and `max_events`, or that are no positive integers.
     """
     unknown = sorted(set(options) - {"max_jumps", "max_events"})
     if unknown:
         raise ValueError(f"paths of agents in continuous time take max_jumps and max_events, got {unknown}")
+    for option in options:
+        check_count(option, options[option])
     process: Any = graph.edges[0].process
-    size = options.get("max_jumps") or process.most_jumps or _AGENT_JUMPS
+    size = options.get("max_jumps") or process.most_jumps or JUMPS
     return AgentJumpLaw(graph, size, options.get("max_events") or _JUMP_ROOM)
 
 

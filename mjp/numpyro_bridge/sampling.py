@@ -54,7 +54,8 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     The path of interacting particles, which is discrete, is the latent site `name + "/path"`, see
     `mjp.inference.AgentPathLaw`, for `mjp.inference.IndividualForwardBackward`. In continuous time it is
     `mjp.inference.agent_jump_law.AgentJumpLaw`, for `mjp.inference.IndividualUniformization`, with room for
-    `max_jumps` of an agent and for `max_events`, virtual ones included; `mjp.fit` finds the latter.
+    `max_jumps` of an agent (default 16) and for `max_events` on its whole path, virtual ones included
+    (default 64; it takes a good deal more than 1.5 times the bound times the time); `mjp.fit` finds both.
 
     The path of a graph of reaction networks, which no gradient reaches, is the latent site `name + "/path"`
     with the law of the network, see `mjp.inference.PathLaw`; the factor has one entry per node, the

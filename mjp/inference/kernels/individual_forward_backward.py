@@ -25,12 +25,14 @@ class IndividualForwardBackwardState(NamedTuple):
 
     Attributes:
         z: value of every site of paths.
+        possible: whether paths of positive density were found to start from.
         moved: share of the agents' states, over all steps, that the last draw changed.
     """
 
     i: Array
     z: dict[str, Array]
     moved: Array
+    possible: Array
     rng_key: Array
 
 
@@ -71,17 +73,18 @@ class IndividualForwardBackward(PathKernel):
         """
         check_one_key(self, rng_key)
         key, following = jax.random.split(rng_key)
-        z = {}
+        z, possible = {}, jnp.ones((), bool)
         for name, graph in self._graphs(model_args, model_kwargs).items():
             draw_key, possible_key, key = jax.random.split(key, 3)
             guided: Any = condition(graph, **cheapest_options(graph))
             model = guided.model
             uniforms = jax.random.uniform(draw_key, model.shape, jnp.result_type(float))
             path, _ = guided_path(model, guided.guide, uniforms)
-            path = possible_path(model, colours_of(model), possible_key, path)
+            path, found = possible_path(model, colours_of(model), possible_key, path)
+            possible = possible & found
             z[name + PATH] = path.astype(_smallest(model.k))
         zero = jnp.zeros((), jnp.result_type(float))
-        return IndividualForwardBackwardState(jnp.zeros((), jnp.int32), z, zero, following)
+        return IndividualForwardBackwardState(jnp.zeros((), jnp.int32), z, zero, possible, following)
 
     def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
         return state  # nothing is kept that depends on other sites

@@ -10,6 +10,7 @@ from jax import Array, lax
 
 from mjp._checks import check_count
 from mjp.inference.agent_colours import Colours
+from mjp.inference.agent_jump_engine import room
 from mjp.inference.agent_jump_law import AgentJumpLaw
 from mjp.inference.condition import condition
 from mjp.inference.individual_forward_backward import colours_of
@@ -25,6 +26,7 @@ class IndividualUniformizationState(NamedTuple):
 
     Attributes:
         z: value of every site of paths.
+        possible: whether paths of positive density were found to start from.
         moved: share of the agents whose paths the last draw changed.
         overflow: agents whose events or jumps did not fit their buffer, or who were faster than their bound,
             in the last draw.
@@ -34,6 +36,7 @@ class IndividualUniformizationState(NamedTuple):
     z: dict[str, Array]
     moved: Array
     overflow: Array
+    possible: Array
     rng_key: Array
 
 
@@ -72,17 +75,18 @@ class IndividualUniformization(PathKernel):
         """
         check_one_key(self, rng_key)
         key, following = jax.random.split(rng_key)
-        z = {}
+        z, possible = {}, jnp.ones((), bool)
         for name, law in self._laws(model_args, model_kwargs).items():
             draw_key, possible_key, key = jax.random.split(key, 3)
-            sizes = {"max_events": law.max_events, "max_jumps": law.size}
+            sizes = {"max_events": room(law.model, law.max_events)[0], "max_jumps": law.size}
             guided: Any = condition(law.graph, **sizes, **cheapest_options(law.graph))
             value = guided.sample(draw_key)[0].jumps.reshape(law.event_shape)
             order = colours_of(law.model)
-            z[name + PATH] = possible_path(law.model, order, possible_key, value, law.max_events)
+            z[name + PATH], found = possible_path(law.model, order, possible_key, value, law.max_events)
+            possible = possible & found
         zero = jnp.zeros((), jnp.result_type(float))
         none = jnp.zeros((), jnp.int32)
-        return IndividualUniformizationState(none, z, zero, none, following)
+        return IndividualUniformizationState(none, z, zero, none, possible, following)
 
     def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
         return state  # nothing is kept that depends on other sites

@@ -16,7 +16,7 @@ from mjp.inference.guided_smc import particle_sweep
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import PathKernel
 from mjp.inference.path_law import pack, unpack
-from mjp.inference.resampling import Reference
+from mjp.inference.resampling import Reference, typed
 from mjp.numpyro_bridge import PATH, ROOTS, has_jump_path, recording
 
 
@@ -140,11 +140,11 @@ def particle_paths(
     """
     with recording() as graphs:
         model(*args, **(kwargs or {}))
-    z, found = {}, []
+    z, found, keys = {}, [], typed(key)
     for name, (graph, options) in graphs.items():
         if not has_jump_path(graph) or (sites is not None and name not in sites):
             continue
-        own = jax.vmap(partial(jax.random.fold_in, data=len(found)))(key.reshape(-1)).reshape(key.shape)
+        own = jax.vmap(partial(jax.random.fold_in, data=len(found)))(keys.reshape(-1)).reshape(keys.shape)
         if guided:
             conditioned: Any = condition(graph, **options)
             counts: CountGraph = conditioned.model

@@ -16,6 +16,7 @@ from mjp._checks import check_count, check_particles
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
+from mjp.inference.resampling import typed
 
 _FORGETTING, _OFFSET = 0.6, 50  # of the step: move number n has weight (n + offset) ** -forgetting
 _FIRST_SCALE = 0.1  # of unconstrained parameters
@@ -251,7 +252,7 @@ class PseudoMarginal(MCMCKernel):
 
     def _keys(self, key: Array) -> Array:
         """Keys of all random numbers of a filter: several, if moves are to keep some of them."""
-        return jax.random.split(key, _GROUPS) if self._refreshed < 1 else key
+        return jax.random.split(typed(key), _GROUPS) if self._refreshed < 1 else typed(key)
 
     def _filter(self, keys: Array, args: tuple, given: dict | None) -> tuple:
         return particle_paths(self._conditioned, keys, self._particles, None, args, given, guided=False)
