@@ -12,6 +12,7 @@ import pytest
 # has compiled before. JAX reads these variables when it is imported, here and in processes that tests start.
 PROGRAMS = Path(__file__).resolve().parents[1] / ".pytest_cache" / "programs"
 MOST = 2 * 10**9  # bytes that are kept between runs
+MOST_MAPS = 25_000
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     if sum(entry.stat().st_size for entry in PROGRAMS.glob("*")) > MOST:
         shutil.rmtree(PROGRAMS)
@@ -61,6 +62,18 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with disable_most_optimizations(True):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """Forget compiled programs before a process has as many pieces of memory as Linux allows, 65530.
+
+    Every program maps some of them; beyond the limit, XLA ends the process.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

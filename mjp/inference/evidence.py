@@ -30,8 +30,8 @@ class Evidence(NamedTuple):
         ess: effective number of particles, of those drawn.
         khat: shape of the Pareto tail of the positive weights; above 0.7 the estimate is not to be trusted.
             Minus infinity where the largest are all the same, infinity where they are too few to tell.
-        overflow: pieces of jump paths, over all draws, whose events did not fit the buffer; such draws have
-            weight zero, so that the estimate is too low.
+        overflow: pieces of jump paths, or agents in continuous time, over all draws, whose events did not fit
+            the buffer; such draws have weight zero, so that the estimate is too low.
     """
 
     log_evidence: Array

@@ -17,11 +17,15 @@ _STARTS = 8  # prior draws of which a chain starts at the best
 def best_start(
     model: Callable, draw_paths: Callable, key: Array, args: tuple, kwargs: dict | None
 ) -> tuple[dict[str, Array], dict[str, Array], Array, Any]:
-    """Free parameters and paths of the prior draw whose estimated evidence is largest, that, and its report.
+    """The prior draw whose estimated evidence is largest.
 
     Args:
         model: as `conditioned` returns it.
-        draw_paths: of a key and of keyword arguments that hold the parameters, to paths, evidence, report.
+        draw_paths: of a key and of keyword arguments that hold the parameters, to paths, evidence, and
+            whatever else is of interest.
+
+    Returns:
+        its free parameters; its paths; the logarithm of the evidence; what else `draw_paths` returned.
     """
 
     def start(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Any]:
