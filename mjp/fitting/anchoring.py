@@ -93,14 +93,14 @@ def prepared(model: Callable, args: tuple, kwargs: dict) -> Callable:
 def _agent_room(graph: Graph, options: dict[str, Any]) -> dict[str, int]:
     """Room for the events and jumps of agents in continuous time, where the user has chosen none."""
     process: Any = graph.edges[0].process
-    events = event_room(graph, _FASTER)
-    guided: Any = condition(graph, max_jumps=events, **cheapest_options(graph))
-    jumps = guided.sample(jax.random.key(0))[0].n_jumps
-    sizes = {
-        "max_events": events,
-        "max_jumps": process.most_jumps or _FEW_JUMPS + _ROOM * int(jnp.max(jumps)),
-    }
-    return {name: size for name, size in sizes.items() if name not in options}
+    found = {}
+    if "max_events" not in options:
+        found["max_events"] = event_room(graph, _FASTER)
+    if "max_jumps" not in options and process.most_jumps is None:
+        guided: Any = condition(graph, max_jumps=event_room(graph, 1.0), **cheapest_options(graph))
+        jumps = guided.sample(jax.random.key(0))[0].n_jumps
+        found["max_jumps"] = _FEW_JUMPS + _ROOM * int(jnp.max(jumps))
+    return found
 
 
 def _anything_to_prepare(model: Callable, args: tuple, kwargs: dict) -> bool:
