@@ -36,7 +36,7 @@ from mjp.numpyro_bridge import (
 _PRIOR_DRAWS = 15
 _ROOM = 2
 _FEW_JUMPS = 8
-_FASTER = 1.5  # rates, for which there is room, than at the prior median
+_FASTER = 3  # rates for which agents have room, than at the prior median
 _ROUNDS = 4  # of anchors of jump paths, each at the mode that the ones before lead to
 
 
