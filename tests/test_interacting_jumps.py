@@ -31,8 +31,9 @@ from particle_truth import EnumeratedInTime
 import mjp
 from mjp.inference import IndividualForwardBackward, IndividualUniformization
 from mjp.inference.agent_jump_law import AgentJumpLaw
-from mjp.inference.agent_jumps import node_times, states_at, unpack
+from mjp.inference.agent_jumps import node_times, states_at
 from mjp.inference.individual_forward_backward import colours_of
+from mjp.inference.jump_buffers import unpack
 from mjp.inference.uniformized_agents import possible_path, sweep
 
 TIMES = DURATION * np.arange(T)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mjp.inference.agent_jumps import count_until, ends, process_of, select, unpack
-from mjp.inference.particle_chain import ParticleChain
+from mjp.inference.agent_jumps import count_until, ends, inner_times, parameters, process_of
+from mjp.inference.jump_buffers import unpack
+from mjp.inference.particle_chain import ParticleChain, select
 
 
 def log_density(model: ParticleChain, value: Array) -> Array:
@@ -21,8 +22,8 @@ def log_density(model: ParticleChain, value: Array) -> Array:
     start, end = ends(model)
     contacts, counted = model.static.contacts, list(model.process.influential)
     sources, targets, strengths = contacts.sources, contacts.targets, contacts.strengths()
-    varies = any(v.shape[0] > 1 for name, v in model.at.items() if name != "duration")
-    inner = jnp.repeat(model.step_times[1:-1].T, model.process.n, axis=0)[:, : None if varies else 0]
+    varies = any(value.shape[0] > 1 for value in parameters(model).values())
+    inner = inner_times(model)[:, : None if varies else 0]
     f = inner.shape[1]
 
     # rows: the start of each agent, its jumps, those of its neighbours, and where parameters change
@@ -53,7 +54,7 @@ def log_density(model: ParticleChain, value: Array) -> Array:
     ahead = jnp.append(owner[1:], -1)
     spans = jnp.where(ahead == owner, jnp.append(when[1:], 0.0), end[owner]) - when
     state = jnp.cumsum(moves)
-    at = {name: _of_rows(value, step, owner) for name, value in model.at.items() if name != "duration"}
+    at = {name: _of_rows(value, step, owner) for name, value in parameters(model).items()}
     rates = process_of(model).rates(field.reshape(-1, len(when)), at)
     staying = jnp.sum(select([rates[a][a] for a in range(k)], state) * spans)
     rate = select([select(row, state) for row in rates], state - moves)

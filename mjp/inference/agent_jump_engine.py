@@ -9,6 +9,7 @@ step. The weight of an event is $(B \tilde B^m g)(x) / (\tilde B^{m+1} g)(x)$, o
 the guide takes them: this is the guided chain of van der Meulen & Schauer (arXiv 2010.03509), uniformized.
 """
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,13 +23,14 @@ from jax.scipy.special import ndtr
 from mjp._checks import check_count, is_concrete
 from mjp.agent_jump_trajectory import AgentJumpTrajectory
 from mjp.graph import Graph
-from mjp.inference.agent_jumps import after, bounds, ends, pack, process_of, states_at, unpack
+from mjp.inference.agent_jumps import after, bounds, ends, process_of, states_at
 from mjp.inference.bridges import buffer_size
 from mjp.inference.condition import Guided
+from mjp.inference.jump_buffers import pack, unpack
 from mjp.inference.matrix_exponential import poisson_weights
 from mjp.inference.observing import observations_of
 from mjp.inference.particle_chain import ParticleChain, evaluate
-from mjp.inference.particle_engine import build_guide, guide_evidence
+from mjp.inference.particle_engine import guide_of, seen_otherwise
 from mjp.inference.particle_guides import LEAST, ParticleGuide, no_guide, own_potentials, pull_back
 from mjp.inference.path_sweeps import draw
 from mjp.inference.rules.registry import register_engine, register_simulator
@@ -80,16 +82,14 @@ class AgentJumpsGuided(Guided):
         return found, log_weight.reshape(self.log_evidence.shape)
 
 
-def trajectory(
-    model: ParticleChain, value: Array, unfit: Array, observations: tuple = ()
-) -> AgentJumpTrajectory:
+def trajectory(model: ParticleChain, value: Array, unfit: Array) -> AgentJumpTrajectory:
     """Paths (N, J + 1, 2) as a trajectory of the graph; `unfit` (N,) as `guided_jumps` returns it."""
     times, states = unpack(value)
     steps = jnp.repeat(model.step_times.T, model.process.n, axis=0)
-    on_steps = model.trajectory(states_at(times, states, steps).T, observations)
+    on_steps = model.trajectory(states_at(times, states, steps).T)
     return AgentJumpTrajectory(
         values=on_steps.values,
-        observations=observations,
+        observations=(),
         path_values=on_steps.path_values,
         step_times=on_steps.step_times,
         names=on_steps.names,
@@ -221,23 +221,10 @@ def guided_jumps(
     behind = jnp.arange(max_jumps) >= walk.number[:, None]
     entered = jnp.where(behind, walk.states[:, None], walk.entered)
     value = pack(walk.times, jnp.concatenate([first[:, None], entered], axis=1), start)
-    log_weight = model.by_series(walk.log_weight) + _seen_otherwise(model, guide, first, states)
+    at_nodes = model.at_nodes(jnp.concatenate([first[None], states]))
+    log_weight = model.by_series(walk.log_weight) + seen_otherwise(model, guide, at_nodes)
     log_weight = jnp.where(jnp.isnan(log_weight) | (model.by_series(unfit) > 0), -jnp.inf, log_weight)
     return value, log_weight, unfit
-
-
-def _seen_otherwise(model: ParticleChain, guide: ParticleGuide, first: Array, states: Array) -> Array:
-    """Log-ratio (R,) of the observations that the guide has not, or only nearly, taken into account."""
-    at_nodes = model.at_nodes(jnp.concatenate([first[None], states]))
-    own = own_potentials(model, guide.tilts)
-    last = own[-1] - guide.log_g[-1] - guide.log_norms[-1]
-    total = model.by_series(jnp.take_along_axis(last, at_nodes[-1:], axis=0)[0])
-    if model.totals_seen:
-        totals = model.totals(at_nodes)
-        taken = jnp.sum(totals * guide.tilts, axis=-1)
-        exact = sum((seen.log_likelihood(totals) for seen in model.totals_seen), jnp.zeros_like(taken))
-        total = total + jnp.sum(exact - taken, axis=0)
-    return total + jnp.sum(model.local_log_likelihoods(at_nodes), axis=0)
 
 
 def _influenced(model: ParticleChain) -> tuple[Array, Array]:
@@ -265,13 +252,7 @@ def condition_jumps(
     """Build a guide and return the guided agents; see `mjp.condition`."""
     check_count("max_events", max_events)
     check_count("max_jumps", max_jumps)
-    model = evaluate(graph)
-    guide = build_guide(model, auxiliary, iterations)
-    together = model.totals_seen or model.local_seen
-    exact = len(model.static.contacts.sources) == 0 and not together
-    evidence = guide_evidence(model, guide).reshape(graph.batch_shape)
-    if is_concrete(evidence) and np.any(np.isneginf(evidence)):
-        raise ValueError("the observations are impossible: no state of some agent fits what was seen of it")
+    model, guide, evidence, exact = guide_of(graph, auxiliary, iterations)
     events, jumps = room(model)
     return AgentJumpsGuided(
         log_evidence=evidence,
@@ -323,4 +304,4 @@ def simulate_jumps(
             f"({events}), or left their state faster than `bound` allows; give max_jumps or max_events, or "
             "the process a larger bound"
         )
-    return trajectory(model, value, unfit, observations_of(graph, found.values, observation_key))
+    return dataclasses.replace(found, observations=observations_of(graph, found.values, observation_key))

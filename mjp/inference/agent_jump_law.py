@@ -12,7 +12,8 @@ from mjp.agent_jump_trajectory import AgentJumpTrajectory
 from mjp.graph import Graph
 from mjp.inference.agent_jump_density import log_density
 from mjp.inference.agent_jump_engine import guided_jumps, room, trajectory
-from mjp.inference.agent_jumps import ends, pack
+from mjp.inference.agent_jumps import ends
+from mjp.inference.jump_buffers import pack
 from mjp.inference.particle_chain import ParticleChain, evaluate
 from mjp.inference.particle_guides import no_guide
 

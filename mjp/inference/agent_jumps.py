@@ -16,17 +16,6 @@ def process_of(model: ParticleChain) -> InteractingJumps:
     return model.process
 
 
-def pack(times: Array, states: Array, start: Array) -> Array:
-    """Paths (N, J + 1, 2): time and state at the start (N,), then those of the jumps (N, J)."""
-    when = jnp.concatenate([start[:, None], times], axis=1)
-    return jnp.stack([when, states.astype(when.dtype)], axis=-1)
-
-
-def unpack(value: Array) -> tuple[Array, Array]:
-    """Times (N, J) of the jumps, the end behind the last one; states (N, J + 1) from the start on."""
-    return value[:, 1:, 0], value[..., 1].astype(jnp.int32)
-
-
 def after(start: Array, spans: Array) -> Array:
     """Times at spans after a start, never at it, where rounding would put a few of them."""
     return jnp.maximum(start + spans, jnp.nextafter(start, jnp.inf))
@@ -51,6 +40,16 @@ def ends(model: ParticleChain) -> tuple[Array, Array]:
 def node_times(model: ParticleChain) -> Array:
     """Times (N, T) of the nodes of each agent's series."""
     return jnp.repeat(model.at_nodes(model.step_times).T, model.process.n, axis=0)
+
+
+def inner_times(model: ParticleChain) -> Array:
+    """Times (N, F - 1) at which a step of each agent's series ends and another begins."""
+    return jnp.repeat(model.step_times[1:-1].T, model.process.n, axis=0)
+
+
+def parameters(model: ParticleChain) -> dict[str, Array]:
+    """What rates may read, (F or 1, N or 1) each: all but the duration of a step."""
+    return {name: value for name, value in model.at.items() if name != "duration"}
 
 
 def around(model: ParticleChain, times: Array, states: Array, when: Array) -> Array:
@@ -78,32 +77,21 @@ def around(model: ParticleChain, times: Array, states: Array, when: Array) -> Ar
     return jnp.stack(found)
 
 
-def at_times(model: ParticleChain, when: Array, agents: Array | None = None) -> dict[str, Array]:
-    """What the rule reads at times (A, S), (A or 1, S or 1) each, of all agents or of some (A,).
+def at_times(model: ParticleChain, when: Array) -> dict[str, Array]:
+    """What the rule reads at times (N, S) of the agents' own, (N or 1, S or 1) each.
 
     Parameters are constant within a step, covariates on edges.
     """
     found, step = {}, None
-    n, own = model.shape[1], slice(None) if agents is None else agents
-    for name, value in model.at.items():
-        if name == "duration":
-            continue  # no rate reads it
+    for name, value in parameters(model).items():
         if value.shape[0] == 1:
-            found[name] = value.T if value.shape[1] == 1 else value.T[own]
+            found[name] = value.T
             continue
         if step is None:
-            series = np.arange(n) // model.process.n
-            step = count_until(model.step_times[1:-1].T[series][own], when)
-        columns = jnp.broadcast_to(value, (value.shape[0], n)).T[own]
+            step = count_until(inner_times(model), when)
+        columns = jnp.broadcast_to(value, (value.shape[0], len(when))).T
         found[name] = jnp.take_along_axis(columns, step, axis=1)
     return found
-
-
-def rates_at(
-    model: ParticleChain, field: Array, when: Array, agents: Array | None = None
-) -> list[list[Array]]:
-    """Rates [a][b], (A, S), at times (A, S) with neighbours (M K, A, S), of all agents or of some (A,)."""
-    return process_of(model).rates(field, at_times(model, when, agents))
 
 
 def bounds(model: ParticleChain) -> Array:
@@ -113,7 +101,7 @@ def bounds(model: ParticleChain) -> Array:
         given = jnp.broadcast_to(jnp.asarray(process.bound, dtype), (process.n,))
         return jnp.tile(given, n // process.n)
     degrees = model.static.contacts.degrees()  # (M, N)
-    at = {name: value.T for name, value in model.at.items() if name != "duration"}  # which no rate reads
+    at = {name: value.T for name, value in parameters(model).items()}
     f = max((value.shape[1] for value in at.values()), default=1)
     largest = jnp.full(n, jnp.finfo(dtype).tiny ** 0.5, dtype)
     for s in (None, *model.process.influential):
@@ -125,27 +113,3 @@ def bounds(model: ParticleChain) -> Array:
         for a in range(model.k):
             largest = jnp.maximum(largest, jnp.max(jnp.broadcast_to(-rates[a][a], (n, f)), axis=1))
     return largest
-
-
-def select(entries: list[Array], index: Array) -> Array:
-    """Of arrays [a], (...), the one that an index (...) chooses."""
-    found = jnp.broadcast_to(entries[0], index.shape)
-    for a, entry in enumerate(entries[1:], 1):
-        found = jnp.where(index == a, entry, found)
-    return found
-
-
-def compact(times: Array, states: Array, end: Array, size: int) -> tuple[Array, Array, Array]:
-    """Jumps (N, size) and states (N, size + 1) of paths of events (N, C) into states (N, C + 1).
-
-    Returns:
-        times, the end (N,) behind the last jump; states; numbers of jumps (N,), which may exceed the size.
-    """
-    jumps = states[:, 1:] != states[:, :-1]
-    number = jnp.sum(jumps, axis=1)
-    order = jnp.argsort(~jumps, axis=1, stable=True)[:, :size]
-    order = jnp.pad(order, ((0, 0), (0, max(size - jumps.shape[1], 0))))
-    kept = jnp.arange(size) < number[:, None]
-    when = jnp.where(kept, jnp.take_along_axis(times, order, axis=1), end[:, None])
-    entered = jnp.where(kept, jnp.take_along_axis(states[:, 1:], order, axis=1), states[:, -1:])
-    return when, jnp.concatenate([states[:, :1], entered], axis=1), number

@@ -9,6 +9,7 @@ J. Comput. Graph. Stat. 29:238). Agents that have nothing to do with each other 
 
 import functools
 import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,13 @@ import numpy as np
 from jax import Array, lax
 
 from mjp.inference.agent_colours import Colours, colours
-from mjp.inference.particle_chain import ParticleChain, select_rows
+from mjp.inference.neighbour_counts import moved, with_dummy, with_member, without
+from mjp.inference.particle_chain import ParticleChain, steps_taken
 from mjp.inference.particle_guides import own_potentials
 
-LEAST_LOG = -50.0  # log-likelihood of totals where nothing is to be impossible
+# where nothing is to be impossible: probability of a transition, log-likelihood of what is seen together
+FLOOR, _LEAST_LOG = 1e-4, -50.0
+_LIMIT = 200  # sweeps that look for a possible path
 
 
 def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: float = 0.0) -> Array:
@@ -58,18 +62,10 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
         # the dummy's last row and column take what is padded
         before = with_dummy(old[:, :-1])[by]
         weights = weights[..., None]  # (M, P, 1)
-        seen = own[members]
-        if model.totals_seen:
-            seen = seen + totals_likelihood(model, path[:, ::steps], members[0], floor)
-        for local in model.local_seen:
-            found = local.of_members(path[:, ::steps], members)
-            seen = seen + jnp.where(floor > 0, jnp.maximum(found, LEAST_LOG), found)
+        seen = own[members] + seen_together(model, path[:, ::steps], members, floor)
         logs = jnp.zeros((len(members), k, f)).at[:, :, ::steps].add(seen)
         if influenced.shape[0]:
-            others = [
-                jnp.maximum(share[influenced] - weights[m] * (before == s), 0.0)
-                for share, (m, s) in zip(field, planes, strict=True)
-            ]
+            others = without(field, planes, influenced, weights, before)
             likelihood = neighbours_likelihood(path, others, influenced, weights)
             total = jax.ops.segment_sum(likelihood, by, len(members) + 1, indices_are_sorted=True)
             logs = logs.at[:, :, :-1].add(total[:-1])
@@ -77,22 +73,15 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
         new = sample_chains(key, matrix, logs, old)
         if influenced.shape[0]:
             after = with_dummy(new[:, :-1])[by]
-            field = [
-                share.at[influenced].add(weights[m] * (1.0 * (after == s) - (before == s)))
-                for share, (m, s) in zip(field, planes, strict=True)
-            ]
+            field = moved(field, planes, influenced, weights, before, after)
         return (path.at[members].set(new), field), None
 
     def neighbours_likelihood(path: Array, others: list[Array], influenced: Array, weights: Array) -> Array:
         """Log-likelihoods (P, K, F) of a member's states, from the steps of the agents that it influences."""
         theirs, found = path[influenced], []
         for s in range(k):
-            with_member = [
-                share + weights[m] if b == s else share for share, (m, b) in zip(others, planes, strict=True)
-            ]
-            row = select_rows(matrices(with_member, influenced), theirs[:, :-1])
-            chance = sum((jnp.where(theirs[:, 1:] == b, p, 0.0) for b, p in enumerate(row)), jnp.zeros(()))
-            found.append(jnp.log(jnp.maximum(chance, floor)))
+            matrix = matrices(with_member(others, planes, weights, s), influenced)
+            found.append(jnp.log(jnp.maximum(steps_taken(matrix, theirs), floor)))
         return jnp.where((influenced == n)[:, None, None], 0.0, jnp.stack(found, axis=1))
 
     keys = jax.random.split(key, len(order.members))
@@ -102,12 +91,23 @@ def sweep(model: ParticleChain, order: Colours, key: Array, path: Array, floor: 
     return path[:n].T
 
 
-def totals_likelihood(model: ParticleChain, at_nodes: Array, member: Array, floor: float) -> Array:
-    """Log-likelihoods (K, T) of the states of one member, from the observations of totals.
+def seen_together(model: ParticleChain, at_nodes: Array, members: Array, floor: float) -> Array | float:
+    """Log-likelihoods (W, K, T) of the states of members (W,), from what was seen of several agents at once.
 
     Args:
         at_nodes: (N + 1, T) states of all agents, and of the dummy. floor: as for `sweep`.
     """
+    found: Array | float = 0.0
+    above = lambda logs: jnp.where(floor > 0, jnp.maximum(logs, _LEAST_LOG), logs)
+    if model.totals_seen:  # agents then move one by one
+        found = found + above(_totals_likelihood(model, at_nodes, members[0]))
+    for local in model.local_seen:
+        found = found + above(local.of_members(at_nodes, members))
+    return found
+
+
+def _totals_likelihood(model: ParticleChain, at_nodes: Array, member: Array) -> Array:
+    """Log-likelihoods (K, T) of the states of one member, from the observations of totals."""
     n, k, t = model.shape[1], model.k, model.static.n_times
     series = member // (n // model.static.n_series)
     rest = model.totals(at_nodes[:n].T)[:, series]  # (T, K)
@@ -117,12 +117,7 @@ def totals_likelihood(model: ParticleChain, at_nodes: Array, member: Array, floo
         values = seen.values[:, series]
         by_state = [jax.vmap(seen.of_one)(rest + (jnp.arange(k) == s), values) for s in range(k)]
         found = found + jnp.stack(by_state)
-    return jnp.where(floor > 0, jnp.maximum(found, LEAST_LOG), found)
-
-
-def with_dummy(array: Array) -> Array:
-    """The array with one more row, of zeros."""
-    return jnp.concatenate([array, jnp.zeros_like(array[:1])])
+    return found
 
 
 def sample_chains(key: Array, matrix: list[list[Array]], logs: Array, old: Array) -> Array:
@@ -179,28 +174,33 @@ def _dot(a: list[Array], b: list[Array]) -> Array:
     return _total([x * y for x, y in zip(a, b, strict=True)])
 
 
-def possible_path(
-    model: ParticleChain, order: Colours, key: Array, path: Array, limit: int = 200
-) -> tuple[Array, Array]:
+def possible_path(model: ParticleChain, order: Colours, key: Array, path: Array) -> tuple[Array, Array]:
     """A path of positive density, reached from any path by sweeps in which nothing is impossible.
 
     Returns:
-        the path; whether one was found within `limit` sweeps.
+        the path; whether one was found.
     """
 
     def impossible(path: Array) -> Array:
         density = jnp.sum(model.log_first(path)) + jnp.sum(model.log_transitions(path))
         return ~jnp.isfinite(density + jnp.sum(model.log_likelihoods(model.at_nodes(path))))
 
+    step = lambda key, path: sweep(model, order, key, path, floor=FLOOR)
+    return until_possible(step, impossible, key, path.astype(jnp.int32))
+
+
+def until_possible(step: Callable, impossible: Callable, key: Array, path: Array) -> tuple[Array, Array]:
+    """The first possible path that steps of a key and a path lead to, and whether there was one in time."""
+
     def go_on(carry: tuple[Array, Array]) -> Array:
         i, path = carry
-        return (i < limit) & impossible(path)
+        return (i < _LIMIT) & impossible(path)
 
-    def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         i, path = carry
-        return i + 1, sweep(model, order, jax.random.fold_in(key, i), path, floor=1e-4)
+        return i + 1, step(jax.random.fold_in(key, i), path)
 
-    _, path = lax.while_loop(go_on, step, (jnp.zeros((), jnp.int32), path.astype(jnp.int32)))
+    _, path = lax.while_loop(go_on, again, (jnp.zeros((), jnp.int32), path))
     return path, ~impossible(path)
 
 

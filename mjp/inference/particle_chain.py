@@ -140,12 +140,9 @@ class ParticleChain(eqx.Module):
 
     def log_transitions(self, path: Array) -> Array:
         """Log-probabilities (F, N) of the steps of a path (F + 1, N)."""
-        before, after = path[:-1].T, path[1:].T
         at = {name: value.T for name, value in self.at.items()}
-        row = select_rows(self.process.probabilities(self.neighbours_in_time(before), at), before)
-        zero = jnp.zeros((), row[0].dtype)
-        chosen = sum((jnp.where(after == b, p, zero) for b, p in enumerate(row)), zero)
-        return log_or_never(chosen).T
+        matrix = self.process.probabilities(self.neighbours_in_time(path[:-1].T), at)
+        return log_or_never(steps_taken(matrix, path.T)).T
 
     def log_first(self, path: Array) -> Array:
         """Log-probabilities (N,) of the first states."""
@@ -197,9 +194,18 @@ class ParticleChain(eqx.Module):
 
 def select_rows(matrix: list[list[Array]], states: Array) -> list[Array]:
     """Rows [b] of matrices [a][b] at the states that agents are in."""
-    zero = jnp.zeros((), matrix[0][0].dtype)
-    k = len(matrix)
-    return [sum((jnp.where(states == a, matrix[a][b], zero) for a in range(k)), zero) for b in range(k)]
+    return [select(list(column), states) for column in zip(*matrix, strict=True)]
+
+
+def select(entries: list[Array], states: Array) -> Array:
+    """Of arrays [a], (...), the one that states (...) choose."""
+    zero = jnp.zeros((), entries[0].dtype)
+    return sum((jnp.where(states == a, entry, zero) for a, entry in enumerate(entries)), zero)
+
+
+def steps_taken(matrix: list[list[Array]], paths: Array) -> Array:
+    """Entries (A, S) of matrices [a][b], (A, S), for the steps of paths (A, S + 1)."""
+    return select(select_rows(matrix, paths[:, :-1]), paths[:, 1:])
 
 
 def evaluate(graph: Graph, observed: bool = True) -> ParticleChain:

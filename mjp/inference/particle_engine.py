@@ -84,18 +84,24 @@ def guided_path(model: ParticleChain, guide: ParticleGuide, uniforms: Array) -> 
     _, (states, ratios) = lax.scan(step, first, xs)
     path = jnp.concatenate([first[None], states])
     log_weight = jnp.sum(model.by_series(ratios), axis=0)
+    log_weight = log_weight + seen_otherwise(model, guide, model.at_nodes(path))
+    return path, jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
+
+
+def seen_otherwise(model: ParticleChain, guide: ParticleGuide, states: Array) -> Array:
+    """Log-ratio (R,) of what was observed of states (T, N) that the guide knows not, or only nearly."""
+    total = jnp.zeros(model.static.n_series)
     if model.totals_seen:
-        totals = model.totals(model.at_nodes(path))
+        totals = model.totals(states)
         taken = jnp.sum(totals * guide.tilts, axis=-1)
         exact = sum((seen.log_likelihood(totals) for seen in model.totals_seen), jnp.zeros_like(taken))
-        log_weight = log_weight + jnp.sum(exact - taken, axis=0)
+        total = total + jnp.sum(exact - taken, axis=0)
     if model.local_seen:
         # a guide may have taken them into account, at the last time too
-        last = own[-1] - guide.log_g[-1] - guide.log_norms[-1]
-        ratio = jnp.take_along_axis(last, path[-1:], axis=0)[0]
-        log_weight = log_weight + model.by_series(ratio)
-        log_weight = log_weight + jnp.sum(model.local_log_likelihoods(model.at_nodes(path)), axis=0)
-    return path, jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
+        last = own_potentials(model, guide.tilts)[-1] - guide.log_g[-1] - guide.log_norms[-1]
+        total = total + model.by_series(jnp.take_along_axis(last, states[-1:], axis=0)[0])
+        total = total + jnp.sum(model.local_log_likelihoods(states), axis=0)
+    return total
 
 
 @jax.jit
@@ -110,17 +116,29 @@ def condition_particles(
     graph: Graph, *, auxiliary: Any = "mean field", iterations: int = 2
 ) -> ParticleGuided:
     """Build a guide and return the guided particles; see `mjp.condition`."""
+    model, guide, evidence, exact = guide_of(graph, auxiliary, iterations)
+    return ParticleGuided(evidence, model, guide, exact=exact)  # type: ignore[call-arg]
+
+
+def guide_of(
+    graph: Graph, auxiliary: Any, iterations: int
+) -> tuple[ParticleChain, ParticleGuide, Array, bool]:
+    """A graph of agents, evaluated; its guide, the log of its evidence, and whether it is exact.
+
+    Raises:
+        ValueError: observations that are impossible, as far as that is known.
+    """
     model = evaluate(graph)
-    guide = build_guide(model, auxiliary, iterations)
+    guide = _build_guide(model, auxiliary, iterations)
     together = model.totals_seen or model.local_seen
     exact = len(model.static.contacts.sources) == 0 and not together
     evidence = guide_evidence(model, guide).reshape(graph.batch_shape)
     if is_concrete(evidence) and np.any(np.isneginf(evidence)):
         raise ValueError("the observations are impossible: no state of some agent fits what was seen of it")
-    return ParticleGuided(evidence, model, guide, exact=exact)  # type: ignore[call-arg]
+    return model, guide, evidence, exact
 
 
-def build_guide(model: ParticleChain, auxiliary: Any, iterations: int) -> ParticleGuide:
+def _build_guide(model: ParticleChain, auxiliary: Any, iterations: int) -> ParticleGuide:
     """The guide that a user has chosen; see `mjp.condition`."""
     check_count("iterations", iterations)
     if isinstance(auxiliary, str):

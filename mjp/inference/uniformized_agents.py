@@ -20,20 +20,17 @@ from mjp.inference.agent_jumps import (
     around,
     at_times,
     bounds,
-    compact,
     count_until,
     ends,
     node_times,
-    pack,
     process_of,
-    rates_at,
-    select,
     states_at,
-    unpack,
 )
 from mjp.inference.bridges import buffer_size
-from mjp.inference.individual_forward_backward import LEAST_LOG, sample_chains, totals_likelihood, with_dummy
-from mjp.inference.particle_chain import ParticleChain, evaluate
+from mjp.inference.individual_forward_backward import FLOOR, sample_chains, seen_together, until_possible
+from mjp.inference.jump_buffers import compact, pack, unpack
+from mjp.inference.neighbour_counts import moved, with_dummy, with_member, without
+from mjp.inference.particle_chain import ParticleChain, evaluate, select, steps_taken
 from mjp.inference.particle_guides import own_potentials
 
 RATE_FACTOR = 1.5  # of the rate of events over the largest rate of jumps
@@ -57,7 +54,7 @@ def events(model: ParticleChain, key: Array, value: Array, rate: Array, room: in
     fresh = after(start[:, None], (end - start)[:, None] * uniform(time_key))
     exists = jnp.arange(room) < number[:, None]
     field = around(model, times, states, fresh)
-    rates = rates_at(model, field, fresh)
+    rates = process_of(model).rates(field, at_times(model, fresh))
     leaving = -select([rates[a][a] for a in range(model.k)], states_at(times, states, fresh))
     kept = exists & (uniform(keep_key) * rate[:, None] >= leaving)
     real = states[:, 1:] != states[:, :-1]
@@ -120,21 +117,14 @@ def sweep(
             [jnp.where(here, jnp.maximum(p, floor), 1.0 * (a == b)) for b, p in enumerate(row)]
             for a, row in enumerate(matrices([share[members] for share in field], members))
         ]
-        seen, at_nodes = own[members], jnp.take_along_axis(path, node, axis=1)
-        if model.totals_seen:
-            seen = seen + totals_likelihood(model, at_nodes, members[0], floor)
-        for local in model.local_seen:
-            found = local.of_members(at_nodes, members)
-            seen = seen + jnp.where(floor > 0, jnp.maximum(found, LEAST_LOG), found)
+        at_nodes = jnp.take_along_axis(path, node, axis=1)
+        seen = own[members] + seen_together(model, at_nodes, members, floor)
         add = lambda logs, index, terms: logs.at[:, index].add(terms)
         logs = jax.vmap(add)(jnp.zeros((len(members), k, room + 1)), node[members], seen)
         # how many of a member's own events come before those of the agents that it influences
         index = count_until(with_dummy(happens[members])[by], when[influenced])
         before = jnp.take_along_axis(with_dummy(old)[by], index, axis=1)
-        others = [
-            jnp.maximum(share[influenced] - weights[m] * (before == s), 0.0)
-            for (m, s), share in zip(planes, field, strict=True)
-        ]
+        others = without(field, planes, influenced, weights, before)
         found = neighbours_likelihood(path, others, influenced, weights)
         slots = by[:, None] * (room + 1) + index
         flat = jnp.moveaxis(found, 1, 2).reshape(-1, k)
@@ -144,24 +134,22 @@ def sweep(
         new = sample_chains(key, matrix, logs, old)
         fits = jnp.sum(new[:, 1:] != new[:, :-1], axis=1) <= size
         new = jnp.where(fits[:, None], new, old)
-        after = jnp.take_along_axis(with_dummy(new)[by], index, axis=1)
-        field = [
-            share.at[influenced].add(weights[m] * (1.0 * (after == s) - (before == s)))
-            for (m, s), share in zip(planes, field, strict=True)
-        ]
+        field = moved(
+            field,
+            planes,
+            influenced,
+            weights,
+            before,
+            jnp.take_along_axis(with_dummy(new)[by], index, axis=1),
+        )
         return (path.at[members].set(new), field), jnp.sum(~fits & (members < n), dtype=jnp.int32)
 
     def neighbours_likelihood(path: Array, others: list, influenced: Array, weights: Array) -> Array:
         """Log-likelihoods (P, K, room) of a member's states, from the events of those that it influences."""
         theirs, found = path[influenced], {}
         for member in (None, *states_counted):
-            with_member = [
-                share + weights[m] if s == member else share
-                for (m, s), share in zip(planes, others, strict=True)
-            ]
-            matrix = matrices(with_member, influenced)
-            row = [select([matrix[a][b] for a in range(k)], theirs[:, :-1]) for b in range(k)]
-            found[member] = jnp.log(jnp.maximum(select(row, theirs[:, 1:]), floor))
+            matrix = matrices(with_member(others, planes, weights, member), influenced)
+            found[member] = jnp.log(jnp.maximum(steps_taken(matrix, theirs), floor))
         whole = jnp.stack([found.get(s, found[None]) for s in range(k)], axis=1)
         real = live[influenced] & (influenced < n)[:, None]
         return jnp.where(real[:, None], whole, 0.0)
@@ -169,13 +157,12 @@ def sweep(
     keys = jax.random.split(key, len(order.members))
     tables = (order.members, order.influenced, order.by, order.weights)
     (path, _), unfit = lax.scan(colour, (path, field), (*map(jnp.asarray, tables), keys))
-    jumps, entered, _ = compact(when[:n], path[:n], end, size)
-    new = jnp.where(overflow > 0, value, pack(jumps, entered, start))
+    new = jnp.where(overflow > 0, value, pack(*compact(when[:n], path[:n], end, size), start))
     return new, overflow + jnp.sum(unfit)
 
 
 def possible_path(
-    model: ParticleChain, order: Colours, key: Array, value: Array, room: int, limit: int = 200
+    model: ParticleChain, order: Colours, key: Array, value: Array, room: int
 ) -> tuple[Array, Array]:
     """A path of positive density, and whether it is one; see `individual_forward_backward.possible_path`."""
 
@@ -184,13 +171,5 @@ def possible_path(
         seen = model.log_likelihoods(states_at(times, states, node_times(model)).T)
         return ~jnp.isfinite(log_density(model, value) + jnp.sum(seen))
 
-    def go_on(carry: tuple[Array, Array]) -> Array:
-        i, value = carry
-        return (i < limit) & impossible(value)
-
-    def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        i, value = carry
-        return i + 1, sweep(model, order, jax.random.fold_in(key, i), value, room, floor=1e-4)[0]
-
-    _, value = lax.while_loop(go_on, step, (jnp.zeros((), jnp.int32), value))
-    return value, ~impossible(value)
+    step = lambda key, value: sweep(model, order, key, value, room, floor=FLOOR)[0]
+    return until_possible(step, impossible, key, value)

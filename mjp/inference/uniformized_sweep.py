@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mjp.inference.jump_buffers import compact, pack
 from mjp.inference.path_sweeps import backward_filter, guided_states
 from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.state_observations import UNKNOWN
@@ -51,7 +52,8 @@ def uniformized_sweep(law: StatePathLaw, value: Array, key: Array, factor: float
     real = np.flatnonzero(sequence.pieces.reshape(-1) < n_pieces)
     order = np.empty(n_pieces, dtype=np.int64)
     order[sequence.pieces.reshape(-1)[real]] = real
-    new = _compact(path[order], times, law.durations)
+    jumps, entered = compact(times, path[order], law.durations, size)
+    new = pack(jumps, entered, jnp.zeros_like(law.durations))
 
     column = np.empty(n_pieces, dtype=np.int64)
     column[sequence.pieces.reshape(-1)[real]] = real % width
@@ -87,14 +89,3 @@ def _observed(law: StatePathLaw) -> Categorical:
     nodes, known = law.model.nodes, np.append(law.model.layout.known, UNKNOWN)
     allowed = (known[:, None] == UNKNOWN) | (known[:, None] == np.arange(nodes.values.shape[1]))
     return Categorical(nodes.values * allowed, nodes.log_scale)
-
-
-def _compact(states: Array, times: Array, durations: Array) -> Array:
-    """Paths (pieces, size + 1, 2) of states (pieces, size + 1) at event times, without virtual events."""
-    jumps = states[:, 1:] != states[:, :-1]
-    order = jnp.argsort(~jumps, axis=1, stable=True)
-    kept = jnp.arange(jumps.shape[1]) < jnp.sum(jumps, axis=1)[:, None]
-    when = jnp.where(kept, jnp.take_along_axis(times, order, axis=1), durations[:, None])
-    entered = jnp.where(kept, jnp.take_along_axis(states[:, 1:], order, axis=1), states[:, -1:])
-    when = jnp.append(jnp.zeros_like(durations)[:, None], when, axis=1)
-    return jnp.stack([when, jnp.append(states[:, :1], entered, axis=1).astype(when.dtype)], axis=-1)

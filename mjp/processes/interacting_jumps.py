@@ -8,9 +8,14 @@ import networkx as nx
 import numpy as np
 from jax import Array
 
-from mjp._checks import check_finite, is_concrete
+from mjp._checks import is_concrete
 from mjp.processes import local_rates
-from mjp.processes.interacting_particles import InteractingParticles, check_one_network, checked_rates
+from mjp.processes.interacting_particles import (
+    InteractingParticles,
+    check_one_network,
+    checked_parameter,
+    checked_rates,
+)
 from mjp.processes.rule_checks import check_rates
 from mjp.processes.small_exponential import exponential
 
@@ -59,13 +64,9 @@ class InteractingJumps(InteractingParticles):
         bound: Any = None,
     ):
         super().__init__(network, rule, states, parameters=parameters, weight=weight)
-        self.bound = bound
-        if bound is not None:
-            check_finite("bound", bound)
-            if np.shape(bound) not in ((), (self.n,)):
-                raise ValueError(f"bound must be one number or one per agent, got shape {np.shape(bound)}")
-            if is_concrete(bound) and np.any(np.asarray(bound) <= 0):
-                raise ValueError(f"bound must be > 0, got {np.min(np.asarray(bound)):g}")
+        self.bound = None if bound is None else checked_parameter("bound", bound, self.n)
+        if is_concrete(self.bound) and bound is not None and np.any(self.bound <= 0):
+            raise ValueError(f"bound must be > 0, got {np.min(self.bound):g}")
 
     @classmethod
     def voter(

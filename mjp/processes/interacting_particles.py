@@ -83,7 +83,7 @@ class InteractingParticles(Process):
             )
         check_mapping("parameters", parameters)
         self.rule, self.states = rule, check_labels("states", states)
-        self.parameters = {name: _parameter(name, v, self.n) for name, v in (parameters or {}).items()}
+        self.parameters = {name: checked_parameter(name, v, self.n) for name, v in (parameters or {}).items()}
         first = {name: jnp.reshape(jnp.asarray(v), -1)[0] for name, v in self.parameters.items()}
         self.covariates, self.influential, self.changes = check_rule(
             rule, self.states, self.contacts.kinds, first, "rate" if self.jumps else "probability"
@@ -322,7 +322,7 @@ class InteractingParticles(Process):
         check_steps(self.probabilities, values, self.states, self.agents, self.contacts.most())
 
 
-def _parameter(name: str, value: Any, n: int) -> Any:
+def checked_parameter(name: str, value: Any, n: int) -> Any:
     if not isinstance(name, str) or name == "duration":
         raise ValueError(f"parameters: {name!r} cannot be a name; duration is that of the step")
     array = jnp.asarray(value, jnp.result_type(float)) if not is_concrete(value) else np.asarray(value, float)

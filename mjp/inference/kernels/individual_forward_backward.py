@@ -1,6 +1,5 @@
 """Paths of interacting particles given parameters and data, agent by agent."""
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mjp._checks import check_count
 from mjp.inference.agent_colours import Colours
 from mjp.inference.condition import condition
 from mjp.inference.individual_forward_backward import colours_of, possible_path, sweep
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.kernels.path_kernel import PathKernel
+from mjp.inference.kernels.path_kernel import SweepKernel
 from mjp.inference.particle_chain import ParticleChain, evaluate
 from mjp.inference.particle_engine import guided_path
 from mjp.inference.rules import cheapest_options
@@ -36,7 +34,7 @@ class IndividualForwardBackwardState(NamedTuple):
     rng_key: Array
 
 
-class IndividualForwardBackward(PathKernel):
+class IndividualForwardBackward(SweepKernel):
     """Updates the paths `…/path` of interacting particles and factorial chains, given all other sites.
 
     Agents get new paths one after the other, each from its law given the paths of the others and the data,
@@ -54,14 +52,6 @@ class IndividualForwardBackward(PathKernel):
         sites: names given to `mjp.sample`; by default all graphs of interacting particles of the model.
         sweeps: through all agents, per draw.
     """
-
-    def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, sweeps: int = 1):
-        check_count("sweeps", sweeps)
-        super().__init__(model, sites)
-        self._sweeps = sweeps
-
-    def get_diagnostics_str(self, state: Any) -> Any:
-        return f"moved={float(state.moved):.2f}"
 
     def init(
         self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None
@@ -85,9 +75,6 @@ class IndividualForwardBackward(PathKernel):
             z[name + PATH] = path.astype(_smallest(model.k))
         zero = jnp.zeros((), jnp.result_type(float))
         return IndividualForwardBackwardState(jnp.zeros((), jnp.int32), z, zero, possible, following)
-
-    def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
-        return state  # nothing is kept that depends on other sites
 
     def sample(
         self, state: IndividualForwardBackwardState, model_args: tuple, model_kwargs: dict | None

@@ -1,6 +1,5 @@
 """Paths of agents in continuous time given parameters and data, agent by agent."""
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,14 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mjp._checks import check_count
 from mjp.inference.agent_colours import Colours
 from mjp.inference.agent_jump_engine import room
 from mjp.inference.agent_jump_law import AgentJumpLaw
 from mjp.inference.condition import condition
 from mjp.inference.individual_forward_backward import colours_of
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.kernels.path_kernel import PathKernel
+from mjp.inference.kernels.path_kernel import SweepKernel
 from mjp.inference.rules import cheapest_options
 from mjp.inference.uniformized_agents import possible_path, sweep
 from mjp.numpyro_bridge import PATH, agent_jump_law, has_agent_jumps
@@ -40,7 +38,7 @@ class IndividualUniformizationState(NamedTuple):
     rng_key: Array
 
 
-class IndividualUniformization(PathKernel):
+class IndividualUniformization(SweepKernel):
     r"""Updates the paths `…/path` of `mjp.InteractingJumps`, given all other sites, without rejections.
 
     Agents get new jump paths one after the other, each from its law given the paths of the others, virtual
@@ -56,14 +54,6 @@ class IndividualUniformization(PathKernel):
         sites: names given to `mjp.sample`; by default all such graphs of the model.
         sweeps: through all agents, per draw.
     """
-
-    def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, sweeps: int = 1):
-        check_count("sweeps", sweeps)
-        super().__init__(model, sites)
-        self._sweeps = sweeps
-
-    def get_diagnostics_str(self, state: Any) -> Any:
-        return f"moved={float(state.moved):.2f}"
 
     def init(
         self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None
@@ -88,9 +78,6 @@ class IndividualUniformization(PathKernel):
         none = jnp.zeros((), jnp.int32)
         return IndividualUniformizationState(none, z, zero, none, possible, following)
 
-    def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
-        return state  # nothing is kept that depends on other sites
-
     def sample(
         self, state: IndividualUniformizationState, model_args: tuple, model_kwargs: dict | None
     ) -> IndividualUniformizationState:
@@ -100,8 +87,7 @@ class IndividualUniformization(PathKernel):
         for i, (name, law) in enumerate(self._laws(model_args, model_kwargs).items()):
             old = z[name + PATH]
             step = partial(_sweep, law, colours_of(law.model), jax.random.fold_in(key, i))
-            z[name + PATH], unfit = lax.fori_loop(0, self._sweeps, step, (old, overflow))
-            overflow = unfit
+            z[name + PATH], overflow = lax.fori_loop(0, self._sweeps, step, (old, overflow))
             moved.append(jnp.mean(jnp.any(z[name + PATH] != old, axis=(1, 2)).astype(state.moved.dtype)))
         moved = jnp.mean(jnp.stack(moved))
         return state._replace(i=state.i + 1, z=z, moved=moved, overflow=overflow, rng_key=following)

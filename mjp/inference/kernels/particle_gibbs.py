@@ -73,9 +73,6 @@ class ParticleGibbs(PathKernel):
             jnp.zeros((), jnp.int32), z, zero, zero, zero, jnp.zeros((), jnp.int32), following
         )
 
-    def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
-        return state  # nothing is kept that depends on other sites
-
     def sample(
         self, state: ParticleGibbsState, model_args: tuple, model_kwargs: dict | None
     ) -> ParticleGibbsState:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from numpyro.infer.mcmc import MCMCKernel
 
+from mjp._checks import check_count
 from mjp.graph import Graph
 from mjp.numpyro_bridge import recording
 
@@ -29,6 +30,9 @@ class PathKernel(MCMCKernel):
     def model(self) -> Callable:
         return self._model
 
+    def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
+        return state  # nothing is kept that depends on other sites
+
     def wrap_model(self, wrapper: Callable) -> Self:
         kernel = copy.copy(self)
         kernel._model = wrapper(self._model)
@@ -44,3 +48,19 @@ class PathKernel(MCMCKernel):
             graphs if self._sites is None else {name: graphs[name] for name in graphs if name in self._sites}
         )
         return {name: found for name, found in chosen.items() if wanted(*found)}
+
+
+class SweepKernel(PathKernel):
+    """A kernel that goes through all agents, and draws the path of each given those of the others.
+
+    Args:
+        sweeps: through all agents, per draw.
+    """
+
+    def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, sweeps: int = 1):
+        check_count("sweeps", sweeps)
+        super().__init__(model, sites)
+        self._sweeps = sweeps
+
+    def get_diagnostics_str(self, state: Any) -> Any:
+        return f"moved={float(state.moved):.2f}"

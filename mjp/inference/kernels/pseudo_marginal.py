@@ -149,8 +149,8 @@ class PseudoMarginal(MCMCKernel):
             paths, evidence, _ = self._filter(keys, model_args, given)
             return paths, evidence, keys
 
-        best = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
-        free, paths, evidence, keys = best
+        start = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
+        free, paths, evidence, keys = start
         if not free:
             raise ValueError("model has no parameters; use ParticleGibbs for its paths alone")
         energy = prior_energy(self._conditioned, free, paths, model_args, model_kwargs) - evidence
@@ -252,7 +252,8 @@ class PseudoMarginal(MCMCKernel):
 
     def _keys(self, key: Array) -> Array:
         """Keys of all random numbers of a filter: several, if moves are to keep some of them."""
-        return jax.random.split(typed(key), _GROUPS) if self._refreshed < 1 else typed(key)
+        key = typed(key)
+        return jax.random.split(key, _GROUPS) if self._refreshed < 1 else key
 
     def _filter(self, keys: Array, args: tuple, given: dict | None) -> tuple:
         return particle_paths(self._conditioned, keys, self._particles, None, args, given, guided=False)

@@ -74,9 +74,6 @@ class UniformizationGibbs(PathKernel):
         none = jnp.zeros((), jnp.int32)
         return UniformizationState(none, z, jnp.zeros((), jnp.result_type(float)), none, following)
 
-    def refresh(self, state: Any, model_args: tuple, model_kwargs: dict | None) -> Any:
-        return state  # nothing is kept that depends on other sites
-
     def sample(
         self, state: UniformizationState, model_args: tuple, model_kwargs: dict | None
     ) -> UniformizationState:
