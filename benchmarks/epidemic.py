@@ -1,9 +1,10 @@
 """Influenza in a boarding school: variance of the log-evidence of a stochastic epidemic, on the same budget.
 
-`mjp.smc`, guided and not, against pypomp's bootstrap filter, at parameters near the posterior mode. All move
-their particles by the direct method, so that they estimate the same number. Particles are chosen for equal
-times; as these are met only roughly, the ratio is that of variance times seconds. The filter of `particles`
-needs an environment of its own: `python benchmarks/peers/epidemic_particles.py` prints its figure.
+`mjp.smc`, guided, guided in resampling only, and not guided, against pypomp's bootstrap filter, at parameters
+near the posterior mode. All move their particles by the direct method, so that they estimate the same number.
+Particles are chosen for equal times, those of a thousand particles of the package `particles`; as these are
+met only roughly, the ratio is that of variance times seconds. The filter of `particles` needs an environment
+of its own: `python benchmarks/peers/epidemic_particles.py` prints its figure.
 """
 
 import argparse
@@ -21,17 +22,18 @@ from mjp.models import influenza
 from mjp.models.series import Series
 
 CONTACT, RECOVERY, OVERDISPERSION = 1.8, 0.5, 0.1
-GUIDED, FEWEST = 50, 100  # particles
+BUDGET, FEWEST = 0.12, 20  # seconds, particles
 
 type Estimate = Callable[..., float]  # of a key, a number of particles, and perhaps parameters
 
 
-def with_mjp(data: Series, guided: bool) -> Estimate:
+def with_mjp(data: Series, guided: bool | str) -> Estimate:
     graph = influenza.epidemic(CONTACT, RECOVERY, OVERDISPERSION, data)
-    if not guided:
-        return lambda key, particles: float(mjp.smc(graph, key, particles, guided=False).log_evidence[0])
-    events = 2 * mjp.condition(graph).clocks  # type: ignore[attr-defined]
-    return lambda key, particles: float(mjp.smc(graph, key, particles, max_events=events).log_evidence[0])
+    options = {}
+    if guided is True:
+        options["max_events"] = 2 * mjp.condition(graph).clocks  # type: ignore[attr-defined]
+    smc = lambda key, particles: mjp.smc(graph, key, particles, guided=guided, **options)
+    return lambda key, particles: float(smc(key, particles).log_evidence[0])
 
 
 def with_pypomp(data: Series) -> Estimate:
@@ -103,14 +105,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repeats")
     repeats = 12 if parser.parse_args().quick else 240
     data = influenza.load()
-    guided, time_guided = measured(with_mjp(data, True), GUIDED, repeats)
-    budget, found = time_guided, {"guided": (guided, time_guided, GUIDED)}
-    for name, estimate in (("unguided", with_mjp(data, False)), ("pypomp", with_pypomp(data))):
-        unit = measured(estimate, 1000, 4)[1]
-        particles = max(FEWEST, int(1000 * budget / unit))
+    estimates = {
+        "guided": with_mjp(data, True),
+        "guided in resampling": with_mjp(data, "resampling"),
+        "not guided": with_mjp(data, False),
+        "pypomp": with_pypomp(data),
+    }
+    found = {}
+    for name, estimate in estimates.items():
+        # two sizes tell what a call costs from what a particle does
+        small, large = (measured(estimate, n, 5)[1] for n in (200, 2000))
+        each = max((large - small) / 1800, 1e-7)
+        particles = max(FEWEST, int(2000 + (BUDGET - large) / each))
         found[name] = (*measured(estimate, particles, repeats), particles)
     work = {name: float(np.var(values) * seconds) for name, (values, seconds, _) in found.items()}
-    for name in ("guided", "unguided"):
+    for name in [name for name in found if name != "pypomp"]:
         emit(
             "epidemic",
             f"14 counts of 763 boys, {name}",

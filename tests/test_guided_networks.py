@@ -356,17 +356,10 @@ def test_particle_filters_refuse_other_graphs():
     other = mjp.chain(process, [0.0, 1.0], initial="a").observe_each(mjp.Exactly(), ["a", "b"])
     with pytest.raises(TypeError, match="smc is for graphs of reaction networks"):
         mjp.smc(other, jax.random.key(0), 10)
-    tree = mjp.tree("((a:0.4,b:0.9)ab:0.5,c:0.3)root;", mjp.ReactionNetwork(DEATH), initial=[50])
-    tree.observe_each(lambda x: dist.Normal(x["X"], 2.0), {"a": 30.0, "b": 25.0, "c": 42.0})
-    with pytest.raises(TypeError, match="particles need a chain"):
-        mjp.smc(tree, jax.random.key(0), 10)
-    # independent draws do not need one
-    counts = np.arange(51)
-    stay = lambda t: np.array([binom.pmf(counts, n, np.exp(-0.5 * t)) for n in counts])
-    seen = lambda y: norm.pdf(y, counts, 2.0)
-    inner = (stay(0.4) @ seen(30.0)) * (stay(0.9) @ seen(25.0))
-    expected = np.log((stay(0.5) @ inner)[50] * (stay(0.3) @ seen(42.0))[50])
-    close(estimate(tree), expected)
+    with pytest.raises(ValueError, match="guided must be True, False or 'resampling', got 'partly'"):
+        mjp.smc(graph, jax.random.key(0), 10, guided="partly")
+    with pytest.raises(ValueError, match=r"trust must be from 0 to 1, got 1\.5"):
+        mjp.smc(graph, jax.random.key(0), 10, guided="resampling", trust=1.5)
 
 
 # ------------------------------------------------------------------------ buffers and bad rates

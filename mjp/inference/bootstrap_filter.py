@@ -1,4 +1,4 @@
-"""The bootstrap filter of chains of counts, whose particles move as the network does."""
+"""The bootstrap filter of trees of counts, whose particles move as the network does."""
 
 from typing import NamedTuple
 
@@ -8,36 +8,41 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from mjp.inference.blocks import blocks_of
 from mjp.inference.count_engine import CountGraph
 from mjp.inference.direct_method import direct_method
+from mjp.inference.look_ahead import LookAhead
 from mjp.inference.resampling import (
     Reference,
     along_main_axis,
     at_roots,
-    blocks_of,
     draw_last,
     log_likelihoods,
+    read_slots,
     systematic,
     trace_back,
     typed,
     weighed,
     with_dummy,
+    write_slots,
 )
+
+EVENT_LIMIT = 10_000_000  # events of a particle on a block
 
 
 class Filtered(NamedTuple):
-    """What a bootstrap filter leaves.
+    """What a bootstrap filter leaves, of each of w trees.
 
     Attributes:
-        log_evidence: (n_components,), exp of it is unbiased.
-        ess: (blocks, n_components) effective number of particles before each block.
-        renewed: (n_components,) all ones: no path is kept from before.
+        log_evidence: (w,), exp of it is unbiased; from `smc` of each entry of the graph's evidence.
+        ess: (blocks, w) effective number of particles before each block.
+        renewed: (w,) all ones: no path is kept from before.
         overflow: number of particles whose events did not fit the buffer, or that were stopped at the limit
             of events, which got weight zero; and of paths that rounding kept from being simulated again,
             whose evidence is set to zero.
         invalid: number of particles that met propensities that are none.
         reference: one path, drawn from the weighted particles, if paths are stored.
-        roots: its first states (n_roots, d).
+        roots: its first states (w, d).
     """
 
     log_evidence: Array
@@ -51,7 +56,12 @@ class Filtered(NamedTuple):
 
 @eqx.filter_jit
 def bootstrap_filter(
-    model: CountGraph, key: Array, n: int, size: int = 0, event_limit: int = 10_000_000
+    model: CountGraph,
+    key: Array,
+    n: int,
+    size: int = 0,
+    event_limit: int = EVENT_LIMIT,
+    ahead: LookAhead | None = None,
 ) -> Filtered:
     """Filter by simulation, weighting and resampling (Gordon, Salmond & Smith 1993, IEE Proc. F 140:107).
 
@@ -64,27 +74,33 @@ def bootstrap_filter(
             estimate at parameters nearby, or where few are changed: particles are put in order before they
             are resampled, so that those with the same number stay near each other (Deligiannidis, Doucet &
             Pitt 2018, J. R. Statist. Soc. B 80:839, §4.2).
-        n: particles of each component. size: of the buffer of events for a path, zero for none.
+        n: particles of each tree. size: of the buffer of events for a path, zero for none.
+        ahead: what is expected of particles, by which they are weighted before they are resampled
+            (auxiliary particle filter; Pitt & Shephard 1999, J. Am. Stat. Assoc. 94:590).
     """
-    tables, static = blocks_of(model), model.static
+    blocks, static = blocks_of(model.static), model.static
     layout = static.layout
-    process, w = model.processes[0], tables.shape[1]
+    process, w = model.processes[0], blocks.pieces.shape[1]
     constants, durations = with_dummy((model.constants[0], model.durations))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
     keys = typed(key)
     keys, in_order = keys.reshape(-1), keys.ndim > 0
     own_key = lambda i: jax.random.fold_in(keys[i % len(keys)], i)
-    root_key, last_key = own_key(len(tables)), own_key(len(tables) + 1)
-    roots = jax.vmap(model.draw_roots)(jax.random.split(root_key, n))  # (n, n_roots, d)
-    x, weights = at_roots(model, roots)
+    n_blocks = len(blocks.pieces)
+    root_key, last_key = own_key(n_blocks), own_key(n_blocks + 1)
+    roots = jax.vmap(model.draw_roots)(jax.random.split(root_key, n))  # (n, w, d)
+    x, weights = at_roots(model, roots, blocks.n_slots)
+    if ahead is not None:
+        weights = weights + ahead.of_all(jnp.asarray(blocks.at_roots), x[:, :, 0])
 
     def block(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
         x, weights, evidence = carry
-        chosen, i = inputs
+        chosen, source, target, opened, live, i = inputs
         resample_key, path_key = jax.random.split(own_key(i))
-        order = jax.vmap(along_main_axis)(x) if in_order else None
-        if order is not None:
-            x = jnp.take_along_axis(x, order[..., None], axis=1)
+        order = None
+        if in_order:
+            order = jax.vmap(along_main_axis)((x * live[:, None, :, None]).reshape(w, n, -1))
+            x = jnp.take_along_axis(x, order[..., None, None], axis=1)
             weights = jnp.take_along_axis(weights, order, axis=1)
         total, shares, ess = weighed(weights)
         resample = ess < 0.5 * n
@@ -92,29 +108,39 @@ def bootstrap_filter(
         ancestors = jnp.where(resample[:, None], ancestors, jnp.arange(n))
         evidence = evidence + jnp.where(resample, total - jnp.log(n), 0.0)
         before = jnp.where(resample[:, None], 0.0, weights)
-        x = jnp.take_along_axis(x, ancestors[..., None], axis=1)
+        x = jnp.take_along_axis(x, ancestors[..., None, None], axis=1)
+        start = read_slots(x, source)
         bits = jax.random.bits(path_key, (2, w * n), jnp.uint32)
         lanes = direct_method(
             process,
-            tuple(x.reshape(w * n, -1).T),
+            tuple(start.reshape(w * n, -1).T),
             jax.tree.map(lambda leaf: jnp.repeat(leaf[chosen], n, axis=0), constants),
             jnp.repeat(durations[chosen], n),
             (bits[0], bits[1]),
             0,
             event_limit,
         )
-        start, x = x, jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
+        end = jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
         short = lanes.unfinished | (lanes.n_events > size if size else False)
         lost = (lanes.invalid | short).reshape(w, n)
-        weights = before + log_likelihoods(model, children[chosen], x)
+        weights = before + log_likelihoods(model, children[chosen], end)
+        if ahead is not None:
+            weights = weights - ahead(chosen, start) + ahead.of_all(opened, end)
         weights = jnp.where(lost | jnp.isnan(weights), -jnp.inf, weights)
         if order is not None:
             ancestors = jnp.take_along_axis(order, ancestors, axis=1)
-        kept = (ancestors, (start, x, bits.T.reshape(w, n, 2))) if size else None
-        return (x, weights, evidence), (ess, jnp.sum(short), jnp.sum(lanes.invalid), kept)
+        kept = (ancestors, (start, end, bits.T.reshape(w, n, 2))) if size else None
+        return (write_slots(x, target, end), weights, evidence), (
+            ess,
+            jnp.sum(short),
+            jnp.sum(lanes.invalid),
+            kept,
+        )
 
     start = (x, weights, jnp.zeros(w, weights.dtype))
-    (_, weights, evidence), out = lax.scan(block, start, (jnp.asarray(tables), jnp.arange(len(tables))))
+    (_, weights, evidence), out = lax.scan(
+        block, start, (*map(jnp.asarray, blocks.rows), jnp.arange(n_blocks))
+    )
     ess, short, invalid, kept = out
     total = weighed(weights)[0]
     last = draw_last(last_key, weights, total)
@@ -122,15 +148,20 @@ def bootstrap_filter(
     first, reference, short = last, None, jnp.sum(short)
     if kept is not None:
         ancestors, particles = kept
-        first, (starts, ends, words) = trace_back(last, ancestors, particles, tables, model.n_pieces)
+        first, (starts, ends, words) = trace_back(last, ancestors, particles, blocks.pieces, model.n_pieces)
         reference, differs = _simulated_again(model, starts, ends, words, size)
-        lost = jnp.zeros(w, bool).at[static.component[layout.pieces.children]].max(differs)
+        lost = jnp.zeros(w, bool).at[_tree_of_pieces(blocks.pieces, model.n_pieces)].max(differs)
         lost = lost & jnp.isfinite(log_evidence)
         log_evidence, short = jnp.where(lost, -jnp.inf, log_evidence), short + jnp.sum(lost)
-    component = static.component[static.root_nodes]
-    chosen_roots = roots[first[component], jnp.arange(len(component))]
     faults = (short, jnp.sum(invalid))
-    return Filtered(log_evidence, ess, jnp.ones_like(total), *faults, reference, chosen_roots)
+    return Filtered(log_evidence, ess, jnp.ones_like(total), *faults, reference, roots[first, jnp.arange(w)])
+
+
+def _tree_of_pieces(pieces: np.ndarray, n_pieces: int) -> np.ndarray:
+    """Tree (P,) of every piece, from tables (B, w)."""
+    found = np.zeros(n_pieces + 1, np.int32)
+    found[pieces] = np.arange(pieces.shape[1])
+    return found[:-1]
 
 
 def _simulated_again(

@@ -1,4 +1,4 @@
-"""Guided sequential Monte Carlo for chains of counts, with and without a path that is kept."""
+"""Guided sequential Monte Carlo for trees of counts, with and without a path that is kept."""
 
 from typing import Any, NamedTuple
 
@@ -10,32 +10,38 @@ from jax import Array, lax
 
 from mjp._checks import check_count, check_particles
 from mjp.graph import Graph
-from mjp.inference.bootstrap_filter import Filtered, bootstrap_filter
+from mjp.inference.blocks import blocks_of
+from mjp.inference.bootstrap_filter import EVENT_LIMIT, Filtered, bootstrap_filter
 from mjp.inference.condition import condition, engine_name
 from mjp.inference.count_engine import CountGraph, CountGuided, evaluate
 from mjp.inference.evidence import report_faults
 from mjp.inference.guided_jumps import DrawnClocks, Given, events_first, guided_jumps
+from mjp.inference.look_ahead import look_ahead
 from mjp.inference.resampling import (
     Reference,
     at_roots,
-    blocks_of,
+    by_component,
     draw_last,
     log_likelihoods,
+    read_slots,
     systematic,
     trace_back,
     weighed,
     with_dummy,
+    write_slots,
 )
+
+_TRUST = 0.75
 
 
 class Particles(NamedTuple):
-    """What a particle filter leaves.
+    """What a particle filter leaves, of each of w trees.
 
     Attributes:
-        log_evidence: (n_components,), exp of it is unbiased.
-        reference: one path, drawn from the weighted particles; roots: its first states (n_roots, d).
-        ess: (blocks, n_components) effective number of particles before each resampling.
-        renewed: (n_components,) share of blocks at which the kept path got another past; zero without one.
+        log_evidence: (w,), exp of it is unbiased; from `smc` of each entry of the graph's evidence.
+        reference: one path, drawn from the weighted particles; roots: its first states (w, d).
+        ess: (blocks, w) effective number of particles before each resampling.
+        renewed: (w,) share of blocks at which the kept path got another past; zero without one.
         overflow: number of particles that ran out of buffer, which got weight zero.
         invalid: number of particles that met propensities that are none.
     """
@@ -50,26 +56,30 @@ class Particles(NamedTuple):
 
 
 def smc(
-    graph: Graph, key: Array, particles: int, *, guided: bool = True, **options: Any
+    graph: Graph, key: Array, particles: int, *, guided: bool | str = True, **options: Any
 ) -> Particles | Filtered:
-    r"""Particle filter over the blocks of a chain of reaction networks.
+    r"""Particle filter over the blocks of a graph of one reaction network: a chain, a tree, or several.
 
-    Blocks are the edges, cut where rates change. Particles are weighted before they are resampled by what
-    the guide expects of them, $\kappa_{t+1} g_{t+1}$, so that resampling looks ahead (twisted particle
-    filter; Whiteley & Lee 2014, Ann. Statist. 42:115). With an exact guide all weights are equal.
+    Blocks are the edges, cut where rates change; the particles of a tree go through them depth first.
+    Particles are weighted before they are resampled by what the guide expects of them, the product of
+    $\kappa g$ over all edges to come that begin where they are, so that resampling looks ahead (twisted
+    particle filter; Whiteley & Lee 2014, Ann. Statist. 42:115). With an exact guide all weights are equal.
     Systematic resampling, where fewer than half of the particles are effective.
 
+    Where observations are so noisy that many cheap particles tell more than a few guided ones, particles may
+    move as the network does, and leave no paths: `guided=False` is a bootstrap filter; with
+    `guided="resampling"` resampling looks ahead all the same. A guide that is too sure of itself would then
+    kill particles that turn out to be right, so that g counts by its power `trust`.
+
     Args:
-        graph: a chain, with any number of series. particles: of each series. options: as for
-            `mjp.condition`.
-        guided: False for a bootstrap filter, whose particles move as the network does and leave no paths:
-            the choice where observations are so noisy that many cheap particles tell more than a few
-            guided ones. Its one option is `event_limit` (10^7), the most events of a particle on a block.
+        particles: of each tree. options: as for `mjp.condition`; for particles that move as the network does
+            also `event_limit` (10^7), the most events of a particle on a block, the one option of a
+            bootstrap filter; and for `guided="resampling"` also `trust` (0.75), from 0 to 1.
 
     Raises:
-        ValueError: fewer than two particles; propensities that are negative, not finite, or positive
-            without reactants.
-        TypeError: a graph that is not a chain of one reaction network.
+        ValueError: fewer than two particles; another value of `guided` or `trust`; propensities that are
+            negative, not finite, or positive without reactants.
+        TypeError: a graph that does not consist of one reaction network.
         RuntimeError: no particle is alive: the data cannot be reached, or not with so few particles. The
             message names edge and series.
 
@@ -79,16 +89,27 @@ def smc(
     check_particles(particles)
     if engine_name(graph) != "counts":
         raise TypeError(f"smc is for graphs of reaction networks, got a graph of {engine_name(graph)}")
-    if guided:
+    if guided not in (True, False, "resampling"):
+        raise ValueError(f"guided must be True, False or 'resampling', got {guided!r}")
+    result: Particles | Filtered
+    if guided is True:
         conditioned = condition(graph, **options)
         assert isinstance(conditioned, CountGuided)
         model = conditioned.model
         result = run(conditioned, key, particles)
     else:
-        check_count("event_limit", options.get("event_limit"))
-        model = evaluate(graph, None)
-        result = bootstrap_filter(model, key, particles, **options)
-    room = "max_events" if guided else "event_limit"
+        event_limit, trust = options.pop("event_limit", EVENT_LIMIT), options.pop("trust", _TRUST)
+        check_count("event_limit", event_limit)
+        if not 0 <= trust <= 1:
+            raise ValueError(f"trust must be from 0 to 1, got {trust!r}")
+        if guided:
+            # no path is drawn, so that a buffer of any size will do
+            conditioned: Any = condition(graph, **options, max_events=1)
+            model, ahead = conditioned.model, look_ahead(conditioned, float(trust))
+        else:
+            model, ahead = evaluate(graph, None, **options), None
+        result = bootstrap_filter(model, key, particles, 0, event_limit, ahead)
+    room = "max_events" if guided is True else "event_limit"
     report_faults(int(result.overflow), int(result.invalid), particles, room)
     dead = np.flatnonzero(~np.isfinite(np.asarray(result.log_evidence)))
     if len(dead):
@@ -97,14 +118,15 @@ def smc(
             f"none of {particles} particles is alive {where}: the observation there cannot be reached, or "
             "the guide does not lead to it"
         )
-    return result
+    return result._replace(log_evidence=by_component(model, result.log_evidence))
 
 
-def _where_died(graph: Graph, model: CountGraph, ess: np.ndarray, series: int) -> str:
-    """The edge on which the last particle of a series died, in words."""
-    blocks = blocks_of(model)[:, series]
+def _where_died(graph: Graph, model: CountGraph, ess: np.ndarray, tree: int) -> str:
+    """The edge on which the last particle of a tree died, in words."""
+    blocks = blocks_of(model.static).pieces[:, tree]
+    series = int(model.static.component[model.static.root_nodes[tree]])
     of_series = f" of series {series}" if model.static.n_components > 1 else ""
-    died = np.flatnonzero(ess[:, series] == 0)
+    died = np.flatnonzero(ess[:, tree] == 0)
     after = int(died[0]) - 1 if len(died) else int(np.flatnonzero(blocks < model.n_pieces)[-1])
     if after < 0:
         return f"at the first time{of_series}"
@@ -115,7 +137,8 @@ def _where_died(graph: Graph, model: CountGraph, ess: np.ndarray, series: int) -
     while node >= graph.n_nodes:
         node = int(pieces.children[np.flatnonzero(pieces.parents == node)[0]])
     edge = sum(1 for block in blocks[:after] if pieces.children[block] < graph.n_nodes)
-    return f"after edge {edge}{of_series}, from {graph.describe_node(parent)} to {graph.describe_node(node)}"
+    number = f" {edge}" if graph.kind == "chain" else ""
+    return f"after edge{number}{of_series}, from {graph.describe_node(parent)} to {graph.describe_node(node)}"
 
 
 @eqx.filter_jit
@@ -134,44 +157,32 @@ def particle_sweep(
 ) -> Particles:
     """One pass over all blocks, with particle 0 on the reference path if there is one, and `keep` is true.
 
-    With a reference this is conditional sequential Monte Carlo, which leaves the law of paths given the data
-    invariant (Andrieu, Doucet & Holenstein 2010), with ancestor sampling (Lindsten, Jordan & Schön 2014):
-    before each block the kept path's future is joined to one of the particles from which it can go on,
-    which for a jump path are those in the very state that it has there.
+    Weights carry what the guide expects of all edges that are yet to come. With a reference this is
+    conditional sequential Monte Carlo, which leaves the law of paths given the data invariant (Andrieu,
+    Doucet & Holenstein 2010), with ancestor sampling (Lindsten, Jordan & Schön 2014): before each block the
+    kept path's future is joined to one of the particles from which it can go on, which for a jump path are
+    those in the very states that it has there.
     """
     model, layout = guided.model, guided.model.static.layout
-    tables = blocks_of(model)
+    blocks = blocks_of(model.static)
     process = model.processes[0]
-    w, d = tables.shape[1], process.n_species
+    w, d = blocks.pieces.shape[1], process.n_species
     roots_key, last_key, key = jax.random.split(key, 3)
     roots = jax.vmap(model.draw_roots)(jax.random.split(roots_key, n))  # (n, n_roots, d)
     if kept_roots is not None:
         roots = jnp.where(keep, roots.at[0].set(kept_roots), roots)
-    x, weights = at_roots(model, roots)
+    x, weights = at_roots(model, roots, blocks.n_slots)
+    ahead = look_ahead(guided)
+    weights = weights + ahead.of_all(jnp.asarray(blocks.at_roots), x[:, :, 0])
     own, ends, constants = with_dummy((guided.guide.cells, model.ends, model.constants[0]))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))
     kept = with_dummy(reference)
     ids = jnp.arange(n)
 
-    def ahead(chosen: Array, x: Array) -> Array:
-        """What the guide expects of particles (w, n, d) at the start of their blocks (w,)."""
-
-        def one(own: Any, constants: tuple, x: Array) -> Array:
-            rates = jnp.stack(process.propensities_from(constants, list(x)))
-            value = guided.guide.log_value(process, own, x.astype(jnp.result_type(float)), rates)
-            return jnp.where(jnp.isnan(value), 0.0, value)
-
-        first = jax.tree.map(lambda leaf: leaf[chosen, 0], own)
-        here = jax.tree.map(lambda leaf: leaf[chosen], constants)
-        value = jax.vmap(jax.vmap(one, in_axes=(None, None, 0)))(first, here, x)
-        return jnp.where((chosen < model.n_pieces)[:, None], value, 0.0)
-
     def block(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
         x, weights, evidence = carry
-        chosen, key = inputs
+        chosen, source, target, opened, live, key = inputs
         choose_key, ancestor_key, clock_key = jax.random.split(key, 3)
-        look = ahead(chosen, x)
-        weights = weights + look
         total, shares, ess = weighed(weights)
         if reference is None:
             ancestors = jax.vmap(systematic, in_axes=(0, 0, None))(jax.random.split(choose_key, w), shares, n)
@@ -181,14 +192,14 @@ def particle_sweep(
         else:
             resample = jnp.ones(w, bool)
             ancestors = jax.random.categorical(choose_key, weights, axis=1, shape=(n, w)).T
-            same = jnp.all(x == x[:, :1], axis=-1)
+            same = jnp.all((x == x[:, :1]) | ~live[:, None, :, None], axis=(-2, -1))
             past = jax.random.categorical(ancestor_key, jnp.where(same, weights, -jnp.inf), axis=1)
             ancestors = jnp.where(keep, ancestors.at[:, 0].set(past), ancestors)
             renewed = past != 0
         evidence = evidence + jnp.where(resample, total - jnp.log(n), 0.0)
-        x = jnp.take_along_axis(x, ancestors[..., None], axis=1)
-        look = jnp.take_along_axis(look, ancestors, axis=1)
+        x = jnp.take_along_axis(x, ancestors[..., None, None], axis=1)
         before = jnp.where(resample[:, None], 0.0, weights)
+        start = read_slots(x, source)
         lanes_of = lambda leaf: jnp.repeat(leaf[chosen], n, axis=0)
         given = None
         if kept is not None:
@@ -199,37 +210,34 @@ def particle_sweep(
             process,
             guided.guide,
             jax.tree.map(lanes_of, own),
-            tuple(x.reshape(w * n, d).T),
+            tuple(start.reshape(w * n, d).T),
             jax.tree.map(lanes_of, constants),
             lanes_of(ends),
             DrawnClocks((bits[0], bits[1]), guided.clocks),
             guided.slots,
             given,
         )
-        after = jnp.stack(lanes.counts, axis=-1).reshape(w, n, d)
-        weights = (
-            before - look + lanes.log_weight.reshape(w, n) + log_likelihoods(model, children[chosen], after)
-        )
+        end = jnp.stack(lanes.counts, axis=-1).reshape(w, n, d)
+        moved = lanes.log_weight.reshape(w, n) - ahead(chosen, start)
+        weights = before + moved + log_likelihoods(model, children[chosen], end) + ahead.of_all(opened, end)
         weights = jnp.where(jnp.isnan(weights), -jnp.inf, weights)
         spread = lambda leaf: leaf.reshape(w, n, *leaf.shape[1:])
         out = (ancestors, spread(lanes.times), spread(lanes.reactions), ess, renewed)
         flags = (jnp.sum(lanes.overflow), jnp.sum(lanes.invalid))
-        return (after, weights, evidence), (*out, *flags)
+        return (write_slots(x, target, end), weights, evidence), (*out, *flags)
 
-    keys = jax.random.split(key, len(tables))
+    keys = jax.random.split(key, len(blocks.pieces))
     start = (x, weights, jnp.zeros(w, weights.dtype))
-    (_, weights, evidence), out = lax.scan(block, start, (jnp.asarray(tables), keys))
+    (_, weights, evidence), out = lax.scan(block, start, (*map(jnp.asarray, blocks.rows), keys))
     ancestors, times, reactions, ess, renewed, overflow, invalid = out
     total = weighed(weights)[0]
     last = draw_last(last_key, weights, total)
-    first, (times, reactions) = trace_back(last, ancestors, (times, reactions), tables, model.n_pieces)
+    first, (times, reactions) = trace_back(last, ancestors, (times, reactions), blocks.pieces, model.n_pieces)
     times, reactions = events_first(times, reactions, guided.clocks)
-    component = model.static.component[model.static.root_nodes]
-    chosen_roots = roots[first[component], jnp.arange(len(component))]
     return Particles(
         evidence + total - jnp.log(n),
         Reference(times, reactions),
-        chosen_roots,
+        roots[first, jnp.arange(w)],
         ess,
         jnp.mean(renewed.astype(ess.dtype), axis=0),
         jnp.sum(overflow),

@@ -60,7 +60,8 @@ class GaussianGuide(JumpGuide):
     clip: tuple[float, float] = eqx.field(static=True, default=CLIP)
 
     def log_value(self, process: ReactionNetwork, cell: Canonical, x: Array, rates: Array) -> Array:
-        return cell.log_value(x)
+        # with an axis for a batch sums are written out, which XLA vectorises over particles
+        return jax.tree.map(lambda leaf: leaf[..., None], cell).log_value(x[:, None])[0]
 
     def log_ratios(self, process: ReactionNetwork, cell: Canonical, x: Array, rates: Array) -> Array:
         change = process.stoichiometry.astype(x.dtype)

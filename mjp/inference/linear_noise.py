@@ -14,11 +14,13 @@ from jax import Array
 from mjp.graph import Graph, Roots
 from mjp.inference.anchors import Anchors, at_prior_mean
 from mjp.inference.count_observations import for_gaussian_guide
+from mjp.inference.gaussian_edges import Messages
 from mjp.inference.gaussian_engine import prepare
 from mjp.inference.gaussian_graph import GaussianGraph, evaluate
 from mjp.inference.gaussian_sites import Observed, sites_of
 from mjp.inference.jump_guides import GaussianGuide
 from mjp.inference.pinning import pin
+from mjp.inference.potentials.canonical import Canonical
 from mjp.processes.chemical_langevin import ChemicalLangevin
 from mjp.processes.gaussian import GaussianProcess
 
@@ -50,13 +52,18 @@ def linear_noise(
     )
     found, where = [], []
     for kind, message in zip(langevin.kinds, messages, strict=True):
-        steps = message.steps
-        pull = lambda ahead, gain, matrix, offset: ahead.pull_back(gain, matrix, offset)
-        pulled = jax.vmap(pull)(message.ahead, message.gains, steps.matrix, steps.offset)
-        # from (cells, ..., edges) to (edges, cells, ...)
-        found.append(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), pulled))
+        found.append(_at_starts(message))
         where.append(kind.ends.children)
     return GaussianGuide(in_order(found, where, model)), evidence, anchors
+
+
+@eqx.filter_jit  # called outside compiled functions, operations would compile one by one
+def _at_starts(message: Messages) -> Canonical:
+    """Potentials (edges, cells) at the start of every cell."""
+    steps = message.steps
+    pull = lambda ahead, gain, matrix, offset: ahead.pull_back(gain, matrix, offset)
+    pulled = jax.vmap(pull)(message.ahead, message.gains, steps.matrix, steps.offset)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), pulled)  # from (cells, ..., edges)
 
 
 def langevin_graph(graph: Graph, model: "CountGraph") -> tuple[GaussianGraph, list[Observed]]:

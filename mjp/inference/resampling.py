@@ -1,4 +1,4 @@
-"""What particle filters of counts share: blocks, weights, ancestors, and the path that is kept."""
+"""What particle filters of counts share: states, weights, ancestors, and the path that is kept."""
 
 from typing import Any, NamedTuple
 
@@ -23,46 +23,39 @@ def typed(key: Array) -> Array:
     return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
 
 
-def blocks_of(model: CountGraph) -> np.ndarray:
-    """Pieces by level and component, (levels, n_components); the dummy where a series has ended.
-
-    Raises:
-        TypeError: several networks, or nodes with several children.
-    """
-    layout, static = model.static.layout, model.static
-    parents = layout.pieces.parents
-    if len(layout.processes) > 1:
-        raise TypeError("particles need one reaction network for all edges of a chain")
-    if len(np.unique(parents)) < len(parents) or static.n_components != len(static.root_nodes):
-        raise TypeError("particles need a chain, or several side by side; this graph branches")
-    found = np.full(
-        (sum(len(level.pieces[0]) for level in layout.levels), static.n_components), model.n_pieces
-    )
-    at = 0
-    for level in layout.levels:
-        for row in level.pieces[0]:
-            row = row[row < model.n_pieces]
-            found[at, static.component[layout.pieces.children[row]]] = row
-            at += 1
-    return found
-
-
 def log_likelihoods(model: CountGraph, nodes: Array, x: Array) -> Array:
-    """Log-likelihoods (w, n) of particles (w, n, d) at a node of each component, (w,)."""
+    """Log-likelihoods (w, n) of states (w, n, d) at a node of each tree, (w,)."""
     return jax.vmap(jax.vmap(model.log_likelihood_at, in_axes=(None, 0)))(nodes, x)
 
 
-def at_roots(model: CountGraph, roots: Array) -> tuple[Array, Array]:
-    """Particles (w, n, d) at first states (n, n_roots, d), and their log-weights (w, n)."""
-    nodes = model.static.root_nodes
-    component, w = model.static.component[nodes], model.static.n_components
-    x = jnp.zeros((w, len(roots), roots.shape[-1]), jnp.int32).at[component].set(jnp.moveaxis(roots, 0, 1))
-    own = jnp.zeros(w, jnp.int32).at[component].set(nodes.astype(np.int32))
-    return x, log_likelihoods(model, own, x)
+def at_roots(model: CountGraph, roots: Array, n_slots: int) -> tuple[Array, Array]:
+    """Particles (w, n, slots, d) at first states (n, w, d), in slot 0, and their log-weights (w, n)."""
+    first = jnp.moveaxis(roots, 0, 1)
+    weights = log_likelihoods(model, jnp.asarray(model.static.root_nodes.astype(np.int32)), first)
+    return jnp.pad(first[:, :, None], ((0, 0), (0, 0), (0, n_slots - 1), (0, 0))), weights
+
+
+def by_component(model: CountGraph, of_trees: Array) -> Array:
+    """Sums (n_components,) of what belongs to each tree, (w,)."""
+    component = model.static.component[model.static.root_nodes]
+    return jnp.zeros(model.static.n_components, of_trees.dtype).at[component].add(of_trees)
+
+
+def read_slots(x: Array, slot: Array) -> Array:
+    """States (w, n, d) of particles (w, n, slots, d) in one slot of each tree, (w,)."""
+    if x.shape[2] == 1:
+        return x[:, :, 0]
+    return jnp.take_along_axis(x, slot[:, None, None, None], axis=2)[:, :, 0]
+
+
+def write_slots(x: Array, slot: Array, states: Array) -> Array:
+    """Particles (w, n, slots, d) with states (w, n, d) in one slot of each tree, (w,)."""
+    chosen = jnp.arange(x.shape[2]) == slot[:, None]
+    return jnp.where(chosen[:, None, :, None], states[:, :, None], x)
 
 
 def with_dummy(tree: Any) -> Any:
-    """Arrays (P, ...) by piece with a row of zeros for the dummy, which series that have ended take."""
+    """Arrays (P, ...) by piece with a row of zeros for the dummy, which trees that have ended take."""
     return jax.tree.map(lambda array: jnp.concatenate([array, jnp.zeros_like(array[:1])]), tree)
 
 
@@ -92,14 +85,14 @@ def along_main_axis(x: Array) -> Array:
 
 
 def draw_last(key: Array, log_weights: Array, total: Array) -> Array:
-    """One particle of each component, (w,), by their log-weights (w, n)."""
+    """One particle of each tree, (w,), by their log-weights (w, n)."""
     return jax.random.categorical(key, jnp.where(jnp.isfinite(total)[:, None], log_weights, 0.0), axis=1)
 
 
 def trace_back(
     last: Array, ancestors: Array, kept: Any, tables: np.ndarray, n_pieces: int
 ) -> tuple[Array, Any]:
-    """What was kept of the particles that a particle of each component, (w,), comes from.
+    """What was kept of the particles that a particle of each tree, (w,), comes from.
 
     Args:
         ancestors: (blocks, w, n). kept: arrays (blocks, w, n, ...).
