@@ -11,7 +11,7 @@ from scipy.stats import poisson
 
 import mjp
 from mjp.inference.bootstrap_filter import bootstrap_filter
-from mjp.inference.count_engine import evaluate
+from mjp.inference.count_graph import evaluate
 from mjp.inference.path_law import PathLaw, pack
 
 NAN = np.nan

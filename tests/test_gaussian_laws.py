@@ -154,6 +154,17 @@ def test_law_2_for_a_nonlinear_chain_with_counts():
         assert share > 0.02
 
 
+def test_a_process_of_ones_own_does_not_spoil_likelihoods_that_are_not_gaussian():
+    """They are expanded along the guided mean, as they are without it: given as its own guide, a linear
+    process leaves every weight as it is."""
+    process = mjp.LinearGaussian(0.8, 0.4, 0.2)
+    graph = mjp.chain(process, np.arange(4), initial=dist.Normal(1.0, 0.8))
+    graph.observe_each(lambda x: dist.Poisson(jnp.exp(x[0])), np.array([np.nan, 9.0, 14.0, 11.0]))
+    guided, own = mjp.condition(graph), mjp.condition(graph, auxiliary=process)
+    for key in jax.random.split(jax.random.key(0), 5):
+        np.testing.assert_allclose(own.sample(key)[1], guided.sample(key)[1], atol=1e-6)
+
+
 def test_law_2_on_a_tree():
     """A branching double well; the truth multiplies the messages of quadratures at the branching node."""
     process = mjp.Diffusion(lambda t, x: x - x**3, 0.7)

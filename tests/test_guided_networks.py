@@ -101,6 +101,10 @@ def test_death_seen_exactly(guide, v):
     if guide == "closed form":
         assert float(found.ess) > 0.9 * 2000
         assert found.khat < 0.5
+        assert 0.98 < found.hit_rate < 1
+    if guide == "conditioned hazard":
+        assert float(found.ess) > 0.35 * 2000
+        assert 0.85 < found.hit_rate < 1
     assert not np.isnan(found.khat)
 
 
@@ -140,6 +144,21 @@ def test_two_series_of_several_edges_with_gaps():
     np.testing.assert_array_less(np.abs(np.asarray(found.log_evidence) - expected), 4 * error)
     particles = mjp.smc(graph, jax.random.key(2), 400, max_events=128)
     np.testing.assert_allclose(particles.log_evidence, expected, atol=0.15)
+
+
+@pytest.mark.parametrize("guide", ["linear noise", "conditioned hazard", "own"])
+def test_weights_of_segments_add_up(guide):
+    """Two series with gaps, a break within an edge; the terms tell where the guide is poor."""
+    network = mjp.ReactionNetwork([("X -> 0", [0.5, 1.5])], breaks=[0.7])
+    times, values = [0.0, 0.4, 1.0, 1.7], np.array([[NAN, 41.0, NAN, 20.0], [NAN, NAN, 33.0, 22.0]])
+    graph = mjp.chain(network, times, initial=[50], series=2)
+    graph.observe_each(lambda x: dist.Poisson(x["X"] + 0.5), values)
+    guided = mjp.condition(graph, auxiliary=GUIDES[guide], max_events=64, cells=8)
+    for key in jax.random.split(jax.random.key(0), 3):
+        path, log_weight = guided.sample(key)
+        terms = guided.weights_by_segment(path).reshape(2, 4)
+        np.testing.assert_allclose(terms.sum(axis=1), log_weight, atol=1e-8)
+        assert np.all(np.abs(terms[:, 1:]) > 1e-6)
 
 
 # ------------------------------------------------------------------ closed forms of other networks

@@ -15,7 +15,7 @@ from numpyro.infer import MCMC, NUTS
 import mjp
 from mjp.inference import PseudoMarginal
 from mjp.inference.bootstrap_filter import bootstrap_filter
-from mjp.inference.count_engine import evaluate
+from mjp.inference.count_graph import evaluate
 from mjp.inference.path_law import PathLaw
 
 TIMES = np.array([0.0, 0.6, 1.2, 1.8])

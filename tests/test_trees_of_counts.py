@@ -14,7 +14,7 @@ from scipy.stats import binom, poisson
 import mjp
 from mjp.inference import ParticleGibbs
 from mjp.inference.blocks import blocks_of
-from mjp.inference.count_engine import evaluate
+from mjp.inference.count_graph import evaluate
 
 RATE, FIRST = 0.5, 20
 COUNTS = np.arange(FIRST + 1)
@@ -99,6 +99,14 @@ def test_evidence_of_a_forest_whose_rates_change(guided):
     assert found[0].ess.shape[1] == 2
     ratio = np.exp([float(one.log_evidence[0]) - LOG_EVIDENCE - LOG_EVIDENCE_THERE for one in found])
     assert abs(ratio.mean() - 1) < 4 * ratio.std(ddof=1) / np.sqrt(len(ratio)) < 0.3
+
+
+def test_weights_of_segments_of_a_tree_add_up():
+    guided = mjp.condition(clones(breaks=[0.55]), max_events=32, cells=6)
+    path, log_weight = guided.sample(jax.random.key(0))
+    terms = guided.weights_by_segment(path)
+    assert terms.shape == (len(EDGES) + 1,)
+    np.testing.assert_allclose(terms.sum(), log_weight, atol=1e-8)
 
 
 def test_looking_ahead_helps():

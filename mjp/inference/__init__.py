@@ -18,12 +18,13 @@ from mjp.inference.count_simulation import simulate_counts as simulate_counts
 from mjp.inference.evidence import Evidence as Evidence
 from mjp.inference.evidence import evidence as evidence
 from mjp.inference.guided_smc import Particles as Particles
-from mjp.inference.guided_smc import smc as smc
 from mjp.inference.identifiability import identifiability as identifiability
 from mjp.inference.next_observations import Towards as Towards
+from mjp.inference.regime_particles import RegimeParticles as RegimeParticles
 from mjp.inference.rules import cheapest_options as cheapest_options
 from mjp.inference.rules import is_exact_family as is_exact_family
 from mjp.inference.simulate import simulate as simulate
+from mjp.inference.smc import smc as smc
 
 
 def __getattr__(name: str) -> object:

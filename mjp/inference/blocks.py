@@ -7,15 +7,12 @@ tree of n leaves (as registers for an expression; Sethi & Ullman 1970, J. ACM 17
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mjp._by_content import ByContent
+from mjp.inference.count_graph import Static
 from mjp.inference.schedule import topological_depth
-
-if TYPE_CHECKING:
-    from mjp.inference.count_engine import Static
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +45,7 @@ class Blocks(ByContent):
 
 
 @lru_cache(maxsize=32)
-def blocks_of(static: "Static") -> Blocks:
+def blocks_of(static: Static) -> Blocks:
     """Blocks of the trees of a graph, in the order of its roots.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from mjp.inference.blocks import blocks_of
-from mjp.inference.count_engine import CountGraph
+from mjp.inference.count_graph import CountGraph
 from mjp.inference.direct_method import direct_method
 from mjp.inference.look_ahead import LookAhead
 from mjp.inference.resampling import (

@@ -1,7 +1,6 @@
 """Guides and evidence of counting processes whose transition probabilities are known in closed form."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +9,14 @@ from jax import Array
 
 from mjp._checks import is_concrete
 from mjp.graph import Graph
+from mjp.inference.count_graph import CountGraph
 from mjp.inference.next_observations import Towards
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.segments import Segments, segment_sum
 from mjp.observations import Exactly
 
-if TYPE_CHECKING:
-    from mjp.inference.count_engine import CountGraph
 
-
-def closed_form_guide(graph: Graph, model: "CountGraph") -> Towards | None:
+def closed_form_guide(graph: Graph, model: CountGraph) -> Towards | None:
     """The guide by the transition probabilities of the process itself, where all observations are exact."""
     process, *others = model.processes
     form = getattr(rule_of(process), "closed_form", lambda process: None)(process)
@@ -33,7 +30,7 @@ def closed_form_guide(graph: Graph, model: "CountGraph") -> Towards | None:
     return Towards(form, process.species[0]) if np.all(below[leaves]) else None
 
 
-def closed_form_evidence(graph: Graph, model: "CountGraph", log_probability: Callable) -> Array:
+def closed_form_evidence(graph: Graph, model: CountGraph, log_probability: Callable) -> Array:
     """Log-evidence (n_components,) where all counts are known; zero, to be found by weights, elsewhere."""
     values = jnp.full(graph.n_nodes, jnp.nan)
     values = values.at[model.static.root_nodes].set(model.roots[:, 0].astype(values.dtype))

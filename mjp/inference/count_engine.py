@@ -2,109 +2,42 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array, lax
 from jax.scipy.special import log_ndtr
 
-from mjp._by_content import ByContent
 from mjp._checks import check_count, is_concrete
 from mjp.count_trajectory import CountPaths, CountTrajectory
 from mjp.graph import Edges, Graph
 from mjp.inference.anchors import Anchors
 from mjp.inference.closed_forms import closed_form_evidence, closed_form_guide
 from mjp.inference.condition import Guided
-from mjp.inference.count_observations import ObservedCounts, observed_counts
-from mjp.inference.count_schedule import Layout, layout_of
-from mjp.inference.guided_jumps import GuidedLanes, StoredClocks, events_first, guided_jumps
+from mjp.inference.count_graph import CountGraph, evaluate
+from mjp.inference.guided_jumps import (
+    DrawnClocks,
+    Given,
+    GuidedLanes,
+    StoredClocks,
+    events_first,
+    guided_jumps,
+)
 from mjp.inference.jump_guides import JumpGuide, ProductGuide
 from mjp.inference.linear_noise import linear_noise
+from mjp.inference.look_ahead import look_ahead
 from mjp.inference.next_observations import guide_of
 from mjp.inference.rules.registry import register_engine
-from mjp.inference.schedule import component_of_nodes
-from mjp.inference.segments import Segments, segment_sum
 from mjp.processes.gaussian import GaussianProcess
-from mjp.processes.reaction_network import ReactionNetwork
-from mjp.state_trajectory import Pieces
 from mjp.trajectory import Names
 
-_CELLS, _EVENTS = 20, 256  # by default, on an edge
+_EVENTS = 256  # by default, on an edge
 _PILOTS = 8
 _ITERATIONS = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Static(ByContent):
-    """What is known of a graph before compilation; static in a pytree and compared by content."""
-
-    layout: Layout
-    layout_parent: np.ndarray  # (n_nodes,) of every node of the layout, -1 at roots
-    component: np.ndarray  # (n_nodes,)
-    root_nodes: np.ndarray
-    root_laws: tuple  # of each batch of roots: a Distribution or None
-    root_sizes: tuple[int, ...]
-    n_components: int
-    n_graph_nodes: int
-
-
-class CountGraph(eqx.Module):
-    """A graph of reaction networks, evaluated.
-
-    Attributes:
-        processes: distinct networks. constants: of every piece of an edge, per network, (P,) each.
-        ends: (P, cells) ends of the guide's cells, since the start of each piece.
-        roots: (n_roots, d) known first states; zero where a root has a law.
-    """
-
-    processes: tuple[ReactionNetwork, ...]
-    constants: tuple[tuple[Array, ...], ...]
-    starts: Array
-    durations: Array
-    ends: Array
-    roots: Array
-    observed: list[ObservedCounts]
-    static: Static = eqx.field(static=True)
-
-    @property
-    def pieces(self) -> Pieces:
-        return self.static.layout.pieces
-
-    @property
-    def n_pieces(self) -> int:
-        return len(self.pieces.children)
-
-    def draw_roots(self, key: Array) -> Array:
-        """First states (n_roots, d); roots with a law are drawn from it."""
-        found, at = [], 0
-        for i, (law, n) in enumerate(zip(self.static.root_laws, self.static.root_sizes, strict=True)):
-            known = self.roots[at : at + n]
-            drawn = known if law is None else law.sample(jax.random.fold_in(key, i), (n,)).astype(jnp.int32)
-            found.append(drawn)
-            at += n
-        return jnp.concatenate(found)
-
-    def log_likelihood_at(self, node: Array, x: Array) -> Array:
-        """Log-likelihood of the state x (d,) of one node."""
-        total = jnp.zeros((), jnp.result_type(float))
-        for observed in self.observed:
-            total = total + observed.log_likelihood(node, x)
-        return total
-
-    def log_likelihood(self, nodes: Array) -> Array:
-        """Log-likelihoods (n,) of the states (n, d) of the first n nodes; zero where nothing was observed."""
-        return jax.vmap(self.log_likelihood_at)(jnp.arange(len(nodes)), nodes)
-
-    def by_component(self, pieces: Array, nodes: Array) -> Array:
-        """Sums over each component of terms of pieces (P,) and of nodes (n,)."""
-        component, n = self.static.component, self.static.n_components
-        total = segment_sum(pieces, Segments(component[self.pieces.children], n))
-        return total + segment_sum(nodes, Segments(component[: len(nodes)], n))
 
 
 class CountGuided(Guided):
@@ -153,6 +86,47 @@ class CountGuided(Guided):
         weight = self.model.by_component(lanes.log_weight, self.model.log_likelihood(nodes))
         weight = weight.reshape(self.log_evidence.shape) - self.log_evidence
         return self.trajectory(nodes, before, lanes), jnp.where(jnp.isnan(weight), -jnp.inf, weight)
+
+    def weights_by_segment(self, path: CountTrajectory) -> Array:
+        """Where the log-weight of a path comes from, (n_nodes,).
+
+        The term of a node is that of the edge above it together with its own observation, in units of what
+        the guide expected at the start of the edge and expects at its end; at roots, of the observation
+        alone. With an exact guide all terms are zero. The terms of a component add up to the log-weight.
+        """
+        model, static, paths = self.model, self.model.static, path.paths
+        assert paths is not None
+        n, pieces, kinds = static.layout.n_nodes, static.layout.pieces, static.layout.kinds
+        nodes = jnp.zeros((n, path.values.shape[-1]), jnp.int32).at[pieces.parents].set(paths.before)
+        nodes = nodes.at[: static.n_graph_nodes].set(path.values)
+        by_node = model.log_likelihood(nodes)
+        for kind, process in enumerate(model.processes):
+            chosen = np.flatnonzero(kinds == kind)
+            take = lambda tree, chosen=chosen: jax.tree.map(lambda leaf: leaf[chosen], tree)
+            before, none = paths.before[chosen], jnp.zeros(len(chosen), jnp.uint32)
+            lanes = guided_jumps(
+                process,
+                self.guide,
+                take(self.guide.cells),
+                tuple(before.T),
+                take(model.constants[kind]),
+                model.ends[chosen],
+                DrawnClocks((none, none), self.clocks),
+                self.slots,
+                Given(jnp.ones(len(chosen), bool), paths.times[chosen], paths.reactions[chosen]),
+            )
+            ahead = look_ahead(model, self.guide, kind=kind)(jnp.asarray(chosen), before[:, None])[:, 0]
+            by_node = by_node.at[pieces.children[chosen]].add(lanes.log_weight - ahead)
+            by_node = by_node.at[pieces.parents[chosen]].add(ahead)
+        # one root of each component
+        roots = np.zeros(static.n_components, np.int64)
+        roots[static.component[static.root_nodes]] = static.root_nodes
+        by_node = by_node.at[roots].add(-self.log_evidence.reshape(-1))
+        # what was cut is put together again
+        final = np.arange(n)
+        for node in range(n - 1, static.n_graph_nodes - 1, -1):
+            final[node] = final[pieces.children[np.flatnonzero(pieces.parents == node)[0]]]
+        return jnp.zeros(static.n_graph_nodes, by_node.dtype).at[final].add(by_node)
 
     @property
     def slots(self) -> int:
@@ -263,54 +237,6 @@ def condition_counts(
     evidence = evidence.reshape(graph.batch_shape)
     guided = CountGuided(evidence, model, guide, names, anchors, clocks=max_events or _EVENTS)  # type: ignore[call-arg]
     return guided if max_events else _with_buffer(guided)
-
-
-def evaluate(graph: Graph, cells: int | None) -> CountGraph:
-    """Evaluate a graph of reaction networks; raises as `layout_of` and `observed_counts` do."""
-    layout = layout_of(graph)
-    n = layout.n_nodes
-    parent = np.full(n, -1, dtype=np.int64)
-    parent[layout.pieces.children] = layout.pieces.parents
-    root_nodes = np.concatenate([roots.nodes for roots in graph.roots])
-    component = component_of_nodes(graph, parent)
-    process = layout.processes[0]
-    laws, values = [], []
-    for roots in graph.roots:
-        law = roots.initial if isinstance(roots.initial, dist.Distribution) else None
-        laws.append(law)
-        if law is not None:
-            process.check_law("initial", law)
-            values.append(jnp.zeros((len(roots.nodes), process.n_species), jnp.int32))
-        else:
-            first: Any = roots.initial
-            known = [process.known_state("initial", value) for value in first]
-            values.append(jnp.stack([jnp.asarray(value) for value in known]))
-    dtype = jnp.result_type(float)
-    durations = jnp.asarray(layout.durations, dtype)
-    n_cells = cells or max([edges.steps or _CELLS for edges in graph.edges])
-    # finer towards the end of a piece, where observations pull hardest
-    share = 1.0 - (1.0 - np.arange(1, n_cells + 1) / n_cells) ** 2
-    static = Static(
-        layout,
-        parent,
-        component,
-        root_nodes,
-        tuple(laws),
-        tuple(len(roots.nodes) for roots in graph.roots),
-        max(int(np.prod(graph.batch_shape)), 1),
-        graph.n_nodes,
-    )
-    interval = jnp.asarray(layout.interval)
-    return CountGraph(
-        layout.processes,
-        tuple(jax.vmap(network.constants)(interval) for network in layout.processes),
-        jnp.asarray(layout.starts, dtype),
-        durations,
-        durations[:, None] * share,
-        jnp.concatenate(values),
-        observed_counts(graph, process, n),
-        static,
-    )
 
 
 def _guide(

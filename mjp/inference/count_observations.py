@@ -19,7 +19,6 @@ from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, 
 from mjp.processes.reaction_network import ReactionNetwork
 
 _LEAST_COUNT = 0.1  # that a guide's likelihood is asked about: a Poisson law of rate zero has no slope
-_ROUNDING = 0.25  # variance, in counts, that a guide gives to an exact observation
 
 
 class ObservedCounts(eqx.Module):
@@ -187,19 +186,19 @@ class _OfRealNumbers(ByContent):
         return self.likelihood(self.process.view(jnp.maximum(x, _LEAST_COUNT)))
 
 
-def for_gaussian_guide(graph: Graph, process: ReactionNetwork) -> list[Observations]:
-    """The observations as a guide on real numbers takes them: exact ones with an error of half a count."""
+def for_gaussian_guide(graph: Graph, process: ReactionNetwork, rounding: float) -> list[Observations]:
+    """The observations as a guide on real numbers takes them: exact ones with the variance `rounding`."""
     found = []
     for observed in graph.observations:
         likelihood: Any = observed.likelihood
         if isinstance(likelihood, Exactly):
             d = process.n_species
-            likelihood = LinearGaussianObservation(jnp.eye(d), _ROUNDING * jnp.eye(d))
+            likelihood = LinearGaussianObservation(jnp.eye(d), rounding * jnp.eye(d))
         elif isinstance(likelihood, LinearGaussianObservation):
             if likelihood.noiseless:
                 k = likelihood.matrix.shape[-2]
                 likelihood = LinearGaussianObservation(
-                    likelihood.matrix, _ROUNDING * jnp.eye(k), likelihood.offset
+                    likelihood.matrix, rounding * jnp.eye(k), likelihood.offset
                 )
         else:
             likelihood = _OfRealNumbers(likelihood, process)

@@ -30,6 +30,8 @@ class Evidence(NamedTuple):
         ess: effective number of particles, of those drawn.
         khat: shape of the Pareto tail of the positive weights; above 0.7 the estimate is not to be trusted.
             Minus infinity where the largest are all the same, infinity where they are too few to tell.
+        hit_rate: share of the draws whose weight is positive: of jump paths, those that hit what was seen
+            exactly.
         overflow: pieces of jump paths, or agents in continuous time, over all draws, whose events did not fit
             the buffer; such draws have weight zero, so that the estimate is too low.
     """
@@ -38,15 +40,16 @@ class Evidence(NamedTuple):
     standard_error: Array
     ess: Array
     khat: np.ndarray
+    hit_rate: Array
     overflow: int = 0
 
 
 def evidence(graph: Graph, key: Array, particles: int, **options: Any) -> Evidence:
     """Estimate p(data) = exp(log_evidence) E[exp(log_weight)] with independent guided draws.
 
-    An exactly conditioned graph needs no draws: its standard error is zero, its effective sample size
-    is `particles` and its tail shape minus infinity. Where every draw has weight zero, the estimate is
-    zero, its error infinite and its effective sample size zero.
+    An exactly conditioned graph needs no draws: its standard error is zero, its effective sample size is
+    `particles`, its tail shape minus infinity and its hit rate one. Where every draw has weight zero, the
+    estimate is zero, its error infinite and its effective sample size zero.
 
     Args:
         particles: number of draws. options: as for `mjp.condition`.
@@ -66,7 +69,7 @@ def estimate(guided: Guided, key: Array, particles: int) -> Evidence:
     """The evidence of a graph that is conditioned already; see `evidence`."""
     zero = jnp.zeros_like(guided.log_evidence)
     if guided.exact:
-        return Evidence(guided.log_evidence, zero, zero + particles, np.full(zero.shape, -np.inf))
+        return Evidence(guided.log_evidence, zero, zero + particles, np.full(zero.shape, -np.inf), zero + 1)
     log_weights, faults = _log_weights(guided, jax.random.split(key, particles))
     overflow, invalid = (int(count) for count in np.sum(faults, axis=0))
     report_faults(overflow, invalid, particles)
@@ -75,7 +78,8 @@ def estimate(guided: Guided, key: Array, particles: int) -> Evidence:
     ess = jnp.where(jnp.isfinite(total), 1.0 / jnp.sum(shares**2, axis=0), 0.0)
     error = jnp.sqrt(jnp.maximum(1.0 / ess - 1.0 / particles, 0.0))
     log_evidence = guided.log_evidence + total - jnp.log(particles)
-    return Evidence(log_evidence, error, ess, tail_shape(np.asarray(log_weights)), overflow)
+    hit_rate = jnp.mean(log_weights > -jnp.inf, axis=0)
+    return Evidence(log_evidence, error, ess, tail_shape(np.asarray(log_weights)), hit_rate, overflow)
 
 
 def report_faults(overflow: int, invalid: int, draws: int, room: str = "max_events") -> None:

@@ -324,9 +324,9 @@ def _anchors(
 ) -> Anchors:
     if isinstance(auxiliary, Anchors):
         return auxiliary
-    if (
-        exact or _process(auxiliary) is not None
-    ):  # a linear process is its own expansion, wherever that is made
+    process = _process(auxiliary)
+    if exact or (process is not None and all(observed.site.exact for observed in sites)):
+        # a linear process is its own expansion, wherever that is made, and so is a Gaussian likelihood
         zeros = [jnp.zeros((*kind.times.shape, model.layout.dim)) for kind in model.kinds]
         return Anchors(jnp.zeros((model.layout.n_nodes, model.layout.dim)), zeros)
     if not sites:
@@ -341,7 +341,7 @@ def _anchors(
         still[f"steps{i or ''}"] = jnp.zeros((*kind.times.shape, kind.process.noise_dim))
 
     def refine(anchors: Anchors, _: None) -> tuple[Anchors, None]:
-        potentials, messages, _own = _filter(model, sites, anchors, None, form)
+        potentials, messages, _own = _filter(model, sites, anchors, process, form)
         nodes, steps = guided_paths(model, potentials, messages, still)
         return damped(anchors, Anchors(nodes, steps), damping), None
 

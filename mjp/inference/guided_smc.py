@@ -8,19 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mjp._checks import check_count, check_particles
-from mjp.graph import Graph
 from mjp.inference.blocks import blocks_of
-from mjp.inference.bootstrap_filter import EVENT_LIMIT, Filtered, bootstrap_filter
-from mjp.inference.condition import condition, engine_name
-from mjp.inference.count_engine import CountGraph, CountGuided, evaluate
-from mjp.inference.evidence import report_faults
+from mjp.inference.count_engine import CountGuided
 from mjp.inference.guided_jumps import DrawnClocks, Given, events_first, guided_jumps
 from mjp.inference.look_ahead import look_ahead
 from mjp.inference.resampling import (
     Reference,
     at_roots,
-    by_component,
     draw_last,
     log_likelihoods,
     read_slots,
@@ -31,14 +25,12 @@ from mjp.inference.resampling import (
     write_slots,
 )
 
-_TRUST = 0.75
-
 
 class Particles(NamedTuple):
     """What a particle filter leaves, of each of w trees.
 
     Attributes:
-        log_evidence: (w,), exp of it is unbiased; from `smc` of each entry of the graph's evidence.
+        log_evidence: (w,), exp of it is unbiased; from `mjp.smc` of each entry of the graph's evidence.
         reference: one path, drawn from the weighted particles; roots: its first states (w, d).
         ess: (blocks, w) effective number of particles before each resampling.
         renewed: (w,) share of blocks at which the kept path got another past; zero without one.
@@ -55,95 +47,9 @@ class Particles(NamedTuple):
     invalid: Array
 
 
-def smc(
-    graph: Graph, key: Array, particles: int, *, guided: bool | str = True, **options: Any
-) -> Particles | Filtered:
-    r"""Particle filter over the blocks of a graph of one reaction network: a chain, a tree, or several.
-
-    Blocks are the edges, cut where rates change; the particles of a tree go through them depth first.
-    Particles are weighted before they are resampled by what the guide expects of them, the product of
-    $\kappa g$ over all edges to come that begin where they are, so that resampling looks ahead (twisted
-    particle filter; Whiteley & Lee 2014, Ann. Statist. 42:115). With an exact guide all weights are equal.
-    Systematic resampling, where fewer than half of the particles are effective.
-
-    Where observations are so noisy that many cheap particles tell more than a few guided ones, particles may
-    move as the network does, and leave no paths: `guided=False` is a bootstrap filter; with
-    `guided="resampling"` resampling looks ahead all the same. A guide that is too sure of itself would then
-    kill particles that turn out to be right, so that g counts by its power `trust`.
-
-    Args:
-        particles: of each tree. options: as for `mjp.condition`; for particles that move as the network does
-            also `event_limit` (10^7), the most events of a particle on a block, the one option of a
-            bootstrap filter; and for `guided="resampling"` also `trust` (0.75), from 0 to 1.
-
-    Raises:
-        ValueError: fewer than two particles; another value of `guided` or `trust`; propensities that are
-            negative, not finite, or positive without reactants.
-        TypeError: a graph that does not consist of one reaction network.
-        RuntimeError: no particle is alive: the data cannot be reached, or not with so few particles. The
-            message names edge and series.
-
-    Warns:
-        UserWarning: particles whose events did not fit the buffer, or exceeded the limit.
-    """
-    check_particles(particles)
-    if engine_name(graph) != "counts":
-        raise TypeError(f"smc is for graphs of reaction networks, got a graph of {engine_name(graph)}")
-    if guided not in (True, False, "resampling"):
-        raise ValueError(f"guided must be True, False or 'resampling', got {guided!r}")
-    result: Particles | Filtered
-    if guided is True:
-        conditioned = condition(graph, **options)
-        assert isinstance(conditioned, CountGuided)
-        model = conditioned.model
-        result = run(conditioned, key, particles)
-    else:
-        event_limit, trust = options.pop("event_limit", EVENT_LIMIT), options.pop("trust", _TRUST)
-        check_count("event_limit", event_limit)
-        if not 0 <= trust <= 1:
-            raise ValueError(f"trust must be from 0 to 1, got {trust!r}")
-        if guided:
-            # no path is drawn, so that a buffer of any size will do
-            conditioned: Any = condition(graph, **options, max_events=1)
-            model, ahead = conditioned.model, look_ahead(conditioned, float(trust))
-        else:
-            model, ahead = evaluate(graph, None, **options), None
-        result = bootstrap_filter(model, key, particles, 0, event_limit, ahead)
-    room = "max_events" if guided is True else "event_limit"
-    report_faults(int(result.overflow), int(result.invalid), particles, room)
-    dead = np.flatnonzero(~np.isfinite(np.asarray(result.log_evidence)))
-    if len(dead):
-        where = _where_died(graph, model, np.asarray(result.ess), int(dead[0]))
-        raise RuntimeError(
-            f"none of {particles} particles is alive {where}: the observation there cannot be reached, or "
-            "the guide does not lead to it"
-        )
-    return result._replace(log_evidence=by_component(model, result.log_evidence))
-
-
-def _where_died(graph: Graph, model: CountGraph, ess: np.ndarray, tree: int) -> str:
-    """The edge on which the last particle of a tree died, in words."""
-    blocks = blocks_of(model.static).pieces[:, tree]
-    series = int(model.static.component[model.static.root_nodes[tree]])
-    of_series = f" of series {series}" if model.static.n_components > 1 else ""
-    died = np.flatnonzero(ess[:, tree] == 0)
-    after = int(died[0]) - 1 if len(died) else int(np.flatnonzero(blocks < model.n_pieces)[-1])
-    if after < 0:
-        return f"at the first time{of_series}"
-    above, pieces = model.static.layout_parent, model.pieces
-    node, parent = int(pieces.children[blocks[after]]), int(pieces.parents[blocks[after]])
-    while parent >= graph.n_nodes:
-        parent = int(above[parent])
-    while node >= graph.n_nodes:
-        node = int(pieces.children[np.flatnonzero(pieces.parents == node)[0]])
-    edge = sum(1 for block in blocks[:after] if pieces.children[block] < graph.n_nodes)
-    number = f" {edge}" if graph.kind == "chain" else ""
-    return f"after edge{number}{of_series}, from {graph.describe_node(parent)} to {graph.describe_node(node)}"
-
-
 @eqx.filter_jit
 def run(guided: CountGuided, key: Array, particles: int) -> Particles:
-    """The particle filter of a conditioned graph; see `smc`."""
+    """The particle filter of a conditioned graph; see `mjp.smc`."""
     return particle_sweep(guided, key, particles, None, None)
 
 
@@ -172,7 +78,7 @@ def particle_sweep(
     if kept_roots is not None:
         roots = jnp.where(keep, roots.at[0].set(kept_roots), roots)
     x, weights = at_roots(model, roots, blocks.n_slots)
-    ahead = look_ahead(guided)
+    ahead = look_ahead(model, guided.guide)
     weights = weights + ahead.of_all(jnp.asarray(blocks.at_roots), x[:, :, 0])
     own, ends, constants = with_dummy((guided.guide.cells, model.ends, model.constants[0]))
     children = jnp.asarray(np.append(layout.pieces.children, layout.n_nodes).astype(np.int32))

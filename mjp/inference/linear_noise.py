@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,6 +13,7 @@ from jax import Array
 
 from mjp.graph import Graph, Roots
 from mjp.inference.anchors import Anchors, at_prior_mean
+from mjp.inference.count_graph import CountGraph
 from mjp.inference.count_observations import for_gaussian_guide
 from mjp.inference.gaussian_edges import Messages
 from mjp.inference.gaussian_engine import prepare
@@ -25,13 +26,11 @@ from mjp.processes.chemical_langevin import ChemicalLangevin
 from mjp.processes.gaussian import GaussianProcess
 
 _DAMPING = 0.7
-
-if TYPE_CHECKING:
-    from mjp.inference.count_engine import CountGraph
+_ROUNDING = 0.1  # variance of what was seen exactly; with less, weights have heavier tails
 
 
 def linear_noise(
-    graph: Graph, model: "CountGraph", auxiliary: GaussianProcess | Anchors | None, iterations: int
+    graph: Graph, model: CountGraph, auxiliary: GaussianProcess | Anchors | None, iterations: int
 ) -> tuple[GaussianGuide, Array, Anchors]:
     """A Gaussian guide (pieces, cells), the log of its value at the roots (n_components,), and its anchors.
 
@@ -43,10 +42,10 @@ def linear_noise(
         graph: with edges cut at breaks. auxiliary: a linear process that stands for the equation, or the
             anchors of an earlier result.
     """
-    langevin, sites = langevin_graph(graph, model)
+    langevin, sites = langevin_graph(graph, model, _ROUNDING)
     # what one observation suggests says nothing of the species that it does not show, and a network that is
     # linearised in an impossible state leads nowhere; the deterministic path is possible
-    start = at_prior_mean(langevin) if auxiliary is None else None
+    start = None if isinstance(auxiliary, Anchors) else at_prior_mean(langevin)
     evidence, anchors, _, messages, _ = prepare(
         langevin, sites, auxiliary, iterations, _DAMPING, False, start
     )
@@ -66,11 +65,15 @@ def _at_starts(message: Messages) -> Canonical:
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), pulled)  # from (cells, ..., edges)
 
 
-def langevin_graph(graph: Graph, model: "CountGraph") -> tuple[GaussianGraph, list[Observed]]:
-    """The chemical Langevin equation on the same pieces and cells, with the observations' Gaussian sites."""
+def langevin_graph(graph: Graph, model: CountGraph, rounding: float) -> tuple[GaussianGraph, list[Observed]]:
+    """The chemical Langevin equation on the same pieces and cells, with the observations' Gaussian sites.
+
+    Args:
+        rounding: variance of what was seen exactly.
+    """
     other = copy.copy(graph)
     other.edges = [replace(edges, process=ChemicalLangevin(edges.process)) for edges in graph.edges]  # type: ignore[arg-type]
-    other.observations = for_gaussian_guide(graph, model.processes[0])
+    other.observations = for_gaussian_guide(graph, model.processes[0], rounding)
     other.roots = [_gaussian(roots) for roots in graph.roots]
     pinned = pin(other, model.processes[0].n_species, observed=True)
     langevin = evaluate(other, pinned)
@@ -88,7 +91,7 @@ def langevin_graph(graph: Graph, model: "CountGraph") -> tuple[GaussianGraph, li
     return langevin, sites_of(other, langevin.layout.dim, pinned)
 
 
-def in_order(found: list[Any], children: list[np.ndarray], model: "CountGraph") -> Any:
+def in_order(found: list[Any], children: list[np.ndarray], model: CountGraph) -> Any:
     """What was computed per kind of edge, (E, ...), in the order of the pieces, (P, ...)."""
     position = np.empty(model.static.layout.n_nodes, dtype=np.int64)
     joined = np.concatenate(children)

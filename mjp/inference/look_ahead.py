@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp.inference.count_engine import CountGuided
+from mjp.inference.count_graph import CountGraph
 from mjp.inference.jump_guides import JumpGuide
 from mjp.inference.resampling import with_dummy
 from mjp.processes.reaction_network import ReactionNetwork
@@ -48,9 +48,8 @@ class LookAhead(eqx.Module):
         return sum((self(chosen, x) for chosen in opened.T), zero)
 
 
-def look_ahead(guided: CountGuided, trust: float = 1.0) -> LookAhead:
-    """The look-ahead of a conditioned graph of one reaction network."""
-    model = guided.model
-    own, constants = with_dummy((guided.guide.cells, model.constants[0]))
+def look_ahead(model: CountGraph, guide: JumpGuide, trust: float = 1.0, kind: int = 0) -> LookAhead:
+    """The look-ahead of a guide on pieces of one of the networks of a graph."""
+    own, constants = with_dummy((guide.cells, model.constants[kind]))
     first = jax.tree.map(lambda leaf: leaf[:, 0], own)
-    return LookAhead(model.processes[0], guided.guide, first, constants, trust)
+    return LookAhead(model.processes[kind], guide, first, constants, trust)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,14 +13,14 @@ from jax import Array
 
 from mjp.graph import Graph
 from mjp.inference.anchors import at_observations, next_observed
+from mjp.inference.count_graph import CountGraph
 from mjp.inference.gaussian_sites import node_potentials
 from mjp.inference.jump_guides import ConditionedHazard, JumpGuide, ProductGuide, TransitionGuide
 from mjp.inference.linear_noise import langevin_graph, linear_noise
 from mjp.observations import Exactly
 from mjp.processes.gaussian import GaussianProcess
 
-if TYPE_CHECKING:
-    from mjp.inference.count_engine import CountGraph
+_ROUNDING = 0.01  # variance of what was seen exactly
 
 
 class Towards(eqx.Module):
@@ -36,7 +36,7 @@ class Towards(eqx.Module):
     species: str = eqx.field(static=True)
 
 
-def guide_of(graph: Graph, model: "CountGraph", auxiliary: Any, iterations: int) -> JumpGuide:
+def guide_of(graph: Graph, model: CountGraph, auxiliary: Any, iterations: int) -> JumpGuide:
     """The guide that the options `auxiliary` and `iterations` of `mjp.condition` ask for.
 
     Raises:
@@ -61,7 +61,7 @@ def guide_of(graph: Graph, model: "CountGraph", auxiliary: Any, iterations: int)
     )
 
 
-def _unseen(graph: Graph, model: "CountGraph", species: set[str]) -> Graph:
+def _unseen(graph: Graph, model: CountGraph, species: set[str]) -> Graph:
     """The graph without the exact observations of some species."""
     columns = [k for k, name in enumerate(model.processes[0].species) if name in species]
     result = copy.copy(graph)
@@ -74,8 +74,8 @@ def _unseen(graph: Graph, model: "CountGraph", species: set[str]) -> Graph:
     return result
 
 
-def _conditioned_hazard(graph: Graph, model: "CountGraph") -> ConditionedHazard:
-    langevin, sites = langevin_graph(graph, model)
+def _conditioned_hazard(graph: Graph, model: CountGraph) -> ConditionedHazard:
+    langevin, sites = langevin_graph(graph, model, _ROUNDING)
     anchors = at_observations(langevin, sites).nodes
     potentials = node_potentials(sites, anchors, model.static.layout.n_nodes, anchors.dtype)
     target = next_observed(model.static.layout_parent, [observed.nodes for observed in sites])
@@ -84,7 +84,7 @@ def _conditioned_hazard(graph: Graph, model: "CountGraph") -> ConditionedHazard:
     return ConditionedHazard((_time_left(model, target), own))
 
 
-def _towards(graph: Graph, model: "CountGraph", chosen: Towards) -> TransitionGuide:
+def _towards(graph: Graph, model: CountGraph, chosen: Towards) -> TransitionGuide:
     names = model.processes[0].species
     if chosen.species not in names:
         raise ValueError(f"species: unknown species {chosen.species!r}; the species are {list(names)}")
@@ -105,7 +105,7 @@ def _towards(graph: Graph, model: "CountGraph", chosen: Towards) -> TransitionGu
     return TransitionGuide(log_probability=chosen.log_probability, species=k, cells=cells)  # type: ignore[call-arg]
 
 
-def _time_left(model: "CountGraph", target: np.ndarray) -> Array:
+def _time_left(model: CountGraph, target: np.ndarray) -> Array:
     """Time from the start of every cell until the target node of its piece, (P, cells)."""
     node_times = jnp.zeros(model.static.layout.n_nodes, model.starts.dtype)
     node_times = node_times.at[model.pieces.children].set(model.starts + model.durations)
@@ -113,7 +113,7 @@ def _time_left(model: "CountGraph", target: np.ndarray) -> Array:
     return node_times[target][:, None] - (model.starts[:, None] + begin)
 
 
-def _by_cell(leaf: Array, model: "CountGraph") -> Array:
+def _by_cell(leaf: Array, model: CountGraph) -> Array:
     """The same for every cell of a piece."""
     n_cells = model.ends.shape[1]
     return jnp.broadcast_to(leaf[:, None], (leaf.shape[0], n_cells, *leaf.shape[1:]))

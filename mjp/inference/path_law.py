@@ -11,7 +11,7 @@ from numpyro.distributions import Distribution, constraints
 
 from mjp.count_trajectory import CountPaths, CountTrajectory
 from mjp.graph import Graph, Roots
-from mjp.inference.count_engine import CountGraph, evaluate
+from mjp.inference.count_graph import CountGraph, evaluate
 from mjp.inference.count_simulation import simulate_counts
 from mjp.trajectory import Names
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array, lax
 from jax.scipy.special import logsumexp
 
-from mjp.inference.count_engine import CountGraph
+from mjp.inference.count_graph import CountGraph
 
 
 class Reference(NamedTuple):

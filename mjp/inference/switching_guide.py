@@ -59,7 +59,7 @@ def backward(model: SwitchingGraph, anchors: Array, sites: Canonical) -> Potenti
         joint = joint.pull_back(joint.gain(own.factor), own.matrix, own.offset)
         if known is not None:
             future = ahead.log_value(value[:, None, None])[None] + log_move[:, :, None]
-            seen = _seen(own, value, logsumexp(future, axis=(1, 2)))
+            seen = seen_exactly(own, value[:, None], logsumexp(future, axis=(1, 2)))
             joint = jax.tree.map(lambda a, b: jnp.where(known, a, b), seen, joint)
         by_last = jax.tree.map(lambda leaf: jnp.repeat(leaf[..., None, :], k, axis=-2), joint)
         pulled = Canonical(by_last.constant + own_regime, by_last.linear, by_last.precision)
@@ -71,10 +71,9 @@ def backward(model: SwitchingGraph, anchors: Array, sites: Canonical) -> Potenti
         return pulled, (pulled, ahead)
 
     first = lambda tree, axis: jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), tree)
-    own, at_end = (
-        first(_linear_steps(model, anchors[:, :-1]), -2),
-        first(_at_ends(sites, layout.per_edge), -2),
-    )
+    own = linear_steps(model, anchors[:, :-1])
+    wide = LinearSteps(own.matrix, own.offset, own.factor * model.process.defence**0.5)
+    own, at_end = first(wide, -2), first(at_ends(sites, layout.per_edge), -2)
     moves, ends, value = first(log_moves(model), 2), first(anchors[:, 1:], 1), first(value, 1)
     at_node = np.arange(1, layout.n_steps + 1) % layout.per_edge == 0
     unit = Canonical.unit((k, k, layout.n_series), layout.dim, anchors.dtype)
@@ -103,10 +102,10 @@ def _collapsed(ahead: Canonical, log_move: Array, anchor: Array, *, over_last: b
     return Canonical(total - dot(linear - 0.5 * times(precision, at), at), linear, precision)
 
 
-def _seen(own: LinearSteps, value: Array, future: Array) -> Canonical:
-    """Potential of the start of steps whose end (d, S) is known, times the known potential (K, S) there."""
+def seen_exactly(own: LinearSteps, value: Array, future: Array) -> Canonical:
+    """Potential of the start of steps whose end (d, ...) is known, times the known potential (...) there."""
     lower = own.factor
-    error = value[:, None] - own.offset
+    error = value - own.offset
     white = solve_lower(lower, jnp.concatenate([own.matrix, error[:, None]], axis=1))
     matrix, target = white[:, :-1], white[:, -1]
     back = transpose(matrix)
@@ -115,8 +114,8 @@ def _seen(own: LinearSteps, value: Array, future: Array) -> Canonical:
     return Canonical(constant, times(back, target), product(back, matrix))
 
 
-def _linear_steps(model: SwitchingGraph, anchors: Array) -> LinearSteps:
-    """Auxiliary steps of all regimes at anchors (d, F, S): (..., K, F, S), lower factors."""
+def linear_steps(model: SwitchingGraph, anchors: Array) -> LinearSteps:
+    """Steps of all regimes, linearised at anchors (d, F, S): (..., K, F, S), lower factors."""
     found = []
     for diffusion in model.process.diffusions:
         lifted = diffusion.step
@@ -124,11 +123,10 @@ def _linear_steps(model: SwitchingGraph, anchors: Array) -> LinearSteps:
             lifted = jax.vmap(lifted, in_axes=-1, out_axes=-1)
         found.append(rule_of(diffusion).linearise(diffusion, lifted, anchors, model.at))
     stack = lambda name: jnp.stack([getattr(steps, name) for steps in found], axis=-3)
-    lower = model.steps(anchors, model.at)[1]
-    return LinearSteps(stack("matrix"), stack("offset"), lower * model.process.defence**0.5)
+    return LinearSteps(stack("matrix"), stack("offset"), model.steps(anchors, model.at)[1])
 
 
-def _at_ends(sites: Canonical, per_edge: int) -> Canonical:
+def at_ends(sites: Canonical, per_edge: int) -> Canonical:
     """Potentials by node (..., T, S) as potentials at the ends of steps (..., F, S)."""
 
     def spread(leaf: Array) -> Array:

@@ -28,7 +28,9 @@ class SwitchingDiffusion(Process):
     A path that is seen without error at every step has an exact likelihood. Any other path is guided, with
     sums of Gaussian potentials for each regime; its steps are mixtures over the regimes, tilted exactly, and
     smooth in their innovations. Regimes are drawn afterwards, given the path. Guides know little of changes
-    that are rare and that the data need: look at the effective sample size of `mjp.evidence`.
+    that are rare and that the data need: look at the effective sample size of `mjp.evidence`. Where every
+    regime is linear and observations are Gaussian, `mjp.smc` integrates the state out instead, and its
+    particles are regimes alone.
 
     Args:
         regimes: for each regime by its label a pair (drift, dispersion) as for `mjp.Diffusion`, or a

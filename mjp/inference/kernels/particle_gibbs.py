@@ -11,7 +11,7 @@ from jax import Array
 from mjp._checks import check_particles
 from mjp.inference.bootstrap_filter import bootstrap_filter
 from mjp.inference.condition import condition
-from mjp.inference.count_engine import CountGraph, evaluate
+from mjp.inference.count_graph import CountGraph, evaluate
 from mjp.inference.guided_smc import particle_sweep
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import PathKernel
