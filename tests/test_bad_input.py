@@ -180,6 +180,10 @@ OBSERVATIONS = {
         seen(mjp.Exactly, [0, 1, 1]),
         "likelihood must be an instance, got the class; write Exactly",
     ),
+    "a table of too few rows": (
+        seen(lambda x: dist.Normal(jnp.zeros(1)[x], 1.0), [1.0, 2.0, 3.0]),
+        "likelihood: it looks up the state in a table of 1 rows, but there are 2 states",
+    ),
     "no Distribution returned": (
         observed(lambda x: 3.0, 1),
         "likelihood must return a Distribution, got float",

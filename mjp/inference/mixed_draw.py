@@ -20,7 +20,7 @@ from mjp.inference.turns import over_turns
 from mjp.processes.gaussian import Interval
 
 
-class _Drawing(NamedTuple):
+class Drawing(NamedTuple):
     """A draw on its way.
 
     Attributes:
@@ -59,13 +59,13 @@ def guided_draw(
         space: references.states[space] if space.finite else references.means[space]
         for space in layout.spaces
     }
-    drawing = _Drawing(start, guide.potentials, guide.sent, jnp.zeros(()))
+    drawing = Drawing(start, guide.potentials, guide.sent, jnp.zeros(()))
     everything = (*graph.factors, *graph.observed)
     updates: list[Any] = [
         _updater(graph, references, which, factor) for which, factor in enumerate(everything)
     ]
     for turn, roots in enumerate(graph.roots):
-        drawing = _roots_drawn(drawing, roots, uniforms, noise)
+        drawing = roots_drawn(drawing, roots, uniforms, noise)
         for update, level in zip(updates, layout.updates, strict=True):
             if level.active[turn]:
                 edge, counts = jnp.asarray(level.edge[turn]), jnp.asarray(level.counts[turn])
@@ -78,9 +78,15 @@ def guided_draw(
     return drawing.states, found, _log_estimate(graph, guide, drawing)
 
 
-def _roots_drawn(
-    drawing: _Drawing, roots: StateRoots | VectorRoots, uniforms: Array, noise: dict[Space, Array]
-) -> _Drawing:
+def part_of(kind: Kind, edge: Array) -> Kind:
+    """Some of the edges of a kind."""
+    covariates = {name: values[edge] for name, values in kind.covariates.items()}
+    return Kind(kind.process, kind.times[edge], kind.durations[edge], covariates, kind.ends)
+
+
+def roots_drawn(
+    drawing: Drawing, roots: StateRoots | VectorRoots, uniforms: Array, noise: dict[Space, Array]
+) -> Drawing:
     nodes, space = roots.rows.children, roots.space
     own = columns(drawing.potentials[space], nodes)
     if isinstance(roots, StateRoots):
@@ -98,10 +104,10 @@ def _roots_drawn(
 def _factor_drawer(
     factor: WithChild, uniforms: Array, noise: dict[Space, Array], n: int
 ) -> Callable[..., Any]:
-    def advance(drawing: _Drawing, edge: Array, counts: Array) -> tuple[_Drawing, None]:
+    def advance(drawing: Drawing, edge: Array, counts: Array) -> tuple[Drawing, None]:
         space = factor.child
         assert space is not None
-        above = _parents(drawing.states, factor, jnp.asarray(factor.where.parents)[edge])
+        above = parents_of(drawing.states, factor, jnp.asarray(factor.where.parents)[edge])
         to = jnp.asarray(factor.where.children)[edge]
         ahead = columns(drawing.potentials[space], to)
         own_noise = uniforms[to] if space.finite else noise[space][:, to]
@@ -118,9 +124,8 @@ def _factor_drawer(
 def _edge_drawer(kind: Kind, message: Messages, z: Array, n: int) -> Callable[..., Any]:
     space, noise = Space(False, kind.process.dim), jnp.moveaxis(z, 0, -1)
 
-    def advance(drawing: _Drawing, edge: Array, counts: Array) -> tuple[_Drawing, Array]:
-        covariates = {name: values[edge] for name, values in kind.covariates.items()}
-        part = Kind(kind.process, kind.times[edge], kind.durations[edge], covariates, kind.ends)
+    def advance(drawing: Drawing, edge: Array, counts: Array) -> tuple[Drawing, Array]:
+        part = part_of(kind, edge)
         along = columns(message.steps, edge)
         # the potential at the end may have changed since the backward filter
         ahead = columns(drawing.potentials[space], jnp.asarray(kind.ends.children)[edge])
@@ -150,7 +155,7 @@ def _updater(graph: MixedGraph, references: References, which: int, factor: Fact
     turns = jnp.asarray(np.append(graph.layout.turn, -1))
     n = graph.layout.n_nodes
 
-    def update(drawing: _Drawing, edge: Array, counts: Array, turn: Array) -> _Drawing:
+    def update(drawing: Drawing, edge: Array, counts: Array, turn: Array) -> Drawing:
         parents = jnp.asarray(factor.where.parents)[edge]
         laws, anchors, known = [], [], []
         for i, (space, law) in enumerate(
@@ -186,11 +191,11 @@ def _updater(graph: MixedGraph, references: References, which: int, factor: Fact
     return update
 
 
-def _log_estimate(graph: MixedGraph, guide: Guide, drawing: _Drawing) -> Array:
+def _log_estimate(graph: MixedGraph, guide: Guide, drawing: Drawing) -> Array:
     """Log () of what a draw estimates: normalisers and likelihoods over what stood for them."""
     total, states = drawing.total, drawing.states
     for factor, sent in zip((*graph.factors, *graph.observed), drawing.sent, strict=True):
-        above = _parents(states, factor, factor.where.parents)
+        above = parents_of(states, factor, factor.where.parents)
         for g, x, space in zip(sent, above, factor.spaces, strict=True):
             stood = jnp.take_along_axis(g, x[None], axis=0)[0] if space.finite else g.log_value(x)
             total = total - jnp.sum(stood)
@@ -210,5 +215,6 @@ def _log_estimate(graph: MixedGraph, guide: Guide, drawing: _Drawing) -> Array:
     return jnp.where(jnp.isnan(total), -jnp.inf, total)
 
 
-def _parents(states: ByNode, factor: Factor, parents: Any) -> list[Array]:
+def parents_of(states: ByNode, factor: Factor, parents: Any) -> list[Array]:
+    """States of the parents (E, p) of factors."""
     return [states[space][..., parents[:, i]] for i, space in enumerate(factor.spaces)]

@@ -20,6 +20,7 @@ from mjp.inference.jump_edges import buffer_of, jump_innovations, jump_paths, pi
 from mjp.inference.mixed_draw import guided_draw
 from mjp.inference.mixed_filter import Guide, References, backward, log_evidence, no_references
 from mjp.inference.mixed_graph import MixedGraph, VectorRoots, evaluate
+from mjp.inference.mixed_simulation import prior_draw
 from mjp.inference.observing import observations_of
 from mjp.inference.rules.registry import register_engine, register_simulator
 from mjp.mixed_trajectory import MixedTrajectory, rows_of
@@ -50,15 +51,7 @@ class MixedGuided(Guided):
     @property
     def innovations(self) -> dict[str, tuple[int, ...]]:
         """Innovations of the states at nodes, of vectors, of the steps on edges, and of jump paths."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        layout = self.graph.layout
-        if len(layout.states):
-            shapes["states"] = (len(layout.states),)
-        for space, nodes in _noisy_vectors(self.graph).items():
-            shapes[f"vectors{space.size}"] = (len(nodes), space.size)
-        for i, kind in enumerate(self.graph.kinds):
-            shapes[f"steps{i or ''}"] = (kind.n_edges, kind.n_steps, kind.process.noise_dim)
-        return {**shapes, **jump_innovations(self.graph.jumps, self.max_jumps)}
+        return _innovations(self.graph, self.max_jumps)
 
     @property
     def smooth(self) -> bool:
@@ -95,28 +88,54 @@ class MixedGuided(Guided):
         return total
 
 
-@eqx.filter_jit
-def _push(guided: MixedGuided, z: dict[str, Array]) -> tuple[MixedTrajectory, Array]:
-    graph, layout = guided.graph, guided.graph.layout
-    n, dtype = layout.n_nodes + 1, jnp.result_type(float)
+def _innovations(graph: MixedGraph, max_jumps: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    if len(graph.layout.states):
+        shapes["states"] = (len(graph.layout.states),)
+    for space, nodes in _noisy_vectors(graph).items():
+        shapes[f"vectors{space.size}"] = (len(nodes), space.size)
+    for i, kind in enumerate(graph.kinds):
+        shapes[f"steps{i or ''}"] = (kind.n_edges, kind.n_steps, kind.process.noise_dim)
+    return {**shapes, **jump_innovations(graph.jumps, max_jumps)}
+
+
+def _driving(graph: MixedGraph, z: dict[str, Array]) -> tuple[Array, dict[Space, Array], list[Array]]:
+    """Uniform numbers (n + 1,) of states, innovations (d, n + 1) of vectors, and those of steps by kind."""
+    layout, n, dtype = graph.layout, graph.layout.n_nodes + 1, jnp.result_type(float)
     uniforms = jnp.zeros(n, dtype)
     if len(layout.states):
         uniforms = uniforms.at[layout.states].set(ndtr(z["states"]))
     noise = {space: jnp.zeros((space.size, n), dtype) for space in layout.spaces if not space.finite}
     for space, nodes in _noisy_vectors(graph).items():
         noise[space] = noise[space].at[:, nodes].set(z[f"vectors{space.size}"].T)
-    steps = [z[f"steps{i or ''}"] for i in range(len(graph.kinds))]
+    return uniforms, noise, [z[f"steps{i or ''}"] for i in range(len(graph.kinds))]
+
+
+@eqx.filter_jit
+def _push(guided: MixedGuided, z: dict[str, Array]) -> tuple[MixedTrajectory, Array]:
+    graph = guided.graph
+    uniforms, noise, steps = _driving(graph, z)
     states, before, estimate = guided_draw(graph, guided.guide, guided.anchors, uniforms, noise, steps)
     weight = estimate - guided.log_evidence
-    path = _trajectory(guided, states, before, {k: ndtr(v) for k, v in z.items() if k.startswith("jumps")})
+    path = _trajectory(graph, guided.names, states, before, z)
     return path, jnp.zeros_like(weight) if guided.exact else weight
 
 
+@eqx.filter_jit
+def _pushed_freely(graph: MixedGraph, names: Names, z: dict[str, Array]) -> MixedTrajectory:
+    """The prior draw as a function of innovations."""
+    return _trajectory(graph, names, *prior_draw(graph, *_driving(graph, z)), z)
+
+
 def _trajectory(
-    guided: MixedGuided, states: dict[Space, Array], before: list[Array], uniforms: dict[str, Array]
+    graph: MixedGraph,
+    names: Names,
+    states: dict[Space, Array],
+    before: list[Array],
+    z: dict[str, Array],
 ) -> MixedTrajectory:
-    graph, layout, names = guided.graph, guided.graph.layout, guided.names
-    n = layout.n_graph_nodes
+    layout, n = graph.layout, graph.layout.n_graph_nodes
+    uniforms = {k: ndtr(v) for k, v in z.items() if k.startswith("jumps")}
     finite, vectors = None, {}
     if len(layout.states):
         positions = jnp.full(layout.n_nodes, -1, jnp.int32)
@@ -185,13 +204,12 @@ def condition_mixed(
     rounds = 0 if auxiliary == "prior mean" or not observed else rounds
     evidence, anchors, guide = _prepare(model, start, rounds)
     check_finite_evidence(evidence, lambda: _CAUSE)
-    labels: Any = model.layout.labels[: graph.n_nodes]
     return MixedGuided(
         log_evidence=evidence,
         graph=model,
         guide=guide,
         anchors=anchors,
-        names=Names(graph, (), labels),
+        names=_names(graph, model),
         exact=_is_exact(model),
         max_jumps=max_jumps or buffer_of(model.jumps),
     )
@@ -221,6 +239,11 @@ def _prepare(model: MixedGraph, start: References | None, rounds: int) -> tuple[
     return log_evidence(model, guide), anchors, guide
 
 
+def _names(graph: Graph, model: MixedGraph) -> Names:
+    labels: Any = model.layout.labels[: graph.n_nodes]
+    return Names(graph, (), labels)
+
+
 def _is_exact(model: MixedGraph) -> bool:
     """Whether no factor is projected, no step linearised and no likelihood expanded."""
     sites = all(observed.site.exact for sites in model.sites.values() for observed in sites)
@@ -232,7 +255,13 @@ def _is_exact(model: MixedGraph) -> bool:
 def simulate_mixed(graph: Graph, key: Array) -> MixedTrajectory:
     """Draw the nodes forward, and their observations, those of several nodes last."""
     path_key, single_key, joint_key = jax.random.split(key, 3)
-    path, _ = condition_mixed(graph, observed=False).sample(path_key)
+    model = evaluate(graph, observed=False)
+    shapes = _innovations(model, buffer_of(model.jumps))
+    z = {
+        name: jax.random.normal(jax.random.fold_in(path_key, i), shapes[name])
+        for i, name in enumerate(shapes)
+    }
+    path = _pushed_freely(model, _names(graph, model), z)
     seen: list[Any] = []
     for batch, k in zip(
         graph.observations, jax.random.split(single_key, len(graph.observations) + 1), strict=False

@@ -15,6 +15,7 @@ from mjp._checks import is_concrete
 from mjp.graph import Graph, Observations
 from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, SNAPSHOT
+from mjp.inference.rules.table_checks import check_tables
 from mjp.inference.segments import Segments, take
 from mjp.observations import Exactly, Misclassified, is_missing
 from mjp.processes.finite_states import FiniteStateProcess
@@ -150,6 +151,7 @@ class StateEvidence:
         law = likelihood(np.zeros((), dtype=np.int32))
         if not isinstance(law, Distribution):
             raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
+        check_tables(likelihood, self.process.n_states)
         inverse = inverse.reshape(-1)
         if law.is_discrete and is_concrete(distinct):
             self._refuse(distinct, nodes, inverse, distinct != np.round(distinct), law)
