@@ -438,3 +438,13 @@ def test_epidemics_end_with_the_law_of_their_truncation():
     law = expm(np.asarray(process.generator({})[0]) * 40.0)[0]
     counts = ends(network, [19, 1, 0], 40.0, seed=11, n=200_000)
     agree(counts[:, 2], np.bincount(states[:, 2], weights=law, minlength=21))
+
+
+def test_a_chain_of_a_truncated_network_starts_at_a_count():
+    """Labels of its states are tuples, which are not to be taken for probabilities."""
+    network = mjp.ReactionNetwork([("0 -> X", 3.0), ("X -> 0", 0.6)])
+    process, _ = network.truncated([5], bounds={"X": 20})
+    path = mjp.simulate(mjp.chain(process, [0.0, 1.0], initial=(5,)), jax.random.key(0))
+    assert process.states[int(path.values[0])] == (5,)
+    with pytest.raises(TypeError, match="got an array of shape"):
+        mjp.simulate(mjp.chain(process, [0.0, 1.0], initial=(99,)), jax.random.key(0))

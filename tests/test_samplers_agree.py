@@ -48,7 +48,7 @@ def states(birth, death):
     process, counts = births_and_deaths(birth, death).truncated([FIRST], bounds={"X": LARGEST})
     counts = jnp.asarray(counts[:, 0], float)
     whole = jnp.append(counts, 1e3)[: len(process.states)]
-    chain = mjp.chain(process, TIMES, initial=process.states[int(np.argmax(np.asarray(counts) == FIRST))])
+    chain = mjp.chain(process, TIMES, initial=(FIRST,))
     return chain.observe_each(lambda x: dist.Normal(whole[x], NOISE), SEEN), counts
 
 

@@ -55,11 +55,14 @@ class Guided(eqx.Module):
 
     def sample(self, key: Array) -> tuple[Trajectory, Array]:
         """A draw of the guided process and its log-weight (in the batch shape of the graph)."""
-        shapes = self.innovations
-        keys = jax.random.split(key, max(len(shapes), 1))
-        dtype = jnp.result_type(float)
-        z = {n: jax.random.normal(k, s, dtype) for (n, s), k in zip(shapes.items(), keys, strict=False)}
-        return self.push(z)
+        return self.push(draw_innovations(self.innovations, key))
+
+
+def draw_innovations(shapes: dict[str, tuple[int, ...]], key: Array) -> dict[str, Array]:
+    """Standard normal arrays of the given shapes."""
+    keys = jax.random.split(key, max(len(shapes), 1))
+    dtype = jnp.result_type(float)
+    return {n: jax.random.normal(k, s, dtype) for (n, s), k in zip(shapes.items(), keys, strict=False)}
 
 
 def condition(graph: Graph, **options: Any) -> Guided:

@@ -200,7 +200,9 @@ def root_law(roots: Roots, evidence: StateEvidence, graph: Graph) -> Array:
                     f"initial: the first state at {graph.describe_node(node)} is {label!r}; give a state or "
                     f"a Distribution over {list(process.states)}"
                 )
-            if isinstance(label, list | tuple | np.ndarray | Array) and np.ndim(label) > 0:
+            # labels of a truncated network are tuples of counts
+            labelled = isinstance(label, tuple) and label in process.states
+            if not labelled and isinstance(label, list | tuple | np.ndarray | Array) and np.ndim(label) > 0:
                 raise TypeError(
                     f"initial must be a state or a Distribution over {list(process.states)}, got an array of "
                     f"shape {np.shape(label)}; write dist.Categorical(probs)"

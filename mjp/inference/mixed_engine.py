@@ -13,7 +13,7 @@ from mjp._checks import check_count
 from mjp.graph import Graph
 from mjp.inference.belief_propagation import refer
 from mjp.inference.by_node import each
-from mjp.inference.condition import Guided
+from mjp.inference.condition import Guided, draw_innovations
 from mjp.inference.evidence_checks import check_finite_evidence
 from mjp.inference.joint_factors import GaussianFactor, Space
 from mjp.inference.jump_edges import buffer_of, jump_innovations, jump_paths, pieces_of
@@ -256,11 +256,7 @@ def simulate_mixed(graph: Graph, key: Array) -> MixedTrajectory:
     """Draw the nodes forward, and their observations, those of several nodes last."""
     path_key, single_key, joint_key = jax.random.split(key, 3)
     model = evaluate(graph, observed=False)
-    shapes = _innovations(model, buffer_of(model.jumps))
-    z = {
-        name: jax.random.normal(jax.random.fold_in(path_key, i), shapes[name])
-        for i, name in enumerate(shapes)
-    }
+    z = draw_innovations(_innovations(model, buffer_of(model.jumps)), path_key)
     path = _pushed_freely(model, _names(graph, model), z)
     seen: list[Any] = []
     for batch, k in zip(
