@@ -279,7 +279,11 @@ BAD = {
     ),
     "mixed families": (
         lambda: mjp.condition(
-            mjp.Graph().root("a", 0.0).edge("a", "b", WEAR).edge("b", "c", mjp.Diffusion(lambda t, x: x, 1.0))
+            mjp.Graph()
+            .root("a", 0.0)
+            .edge("a", "b", WEAR)
+            .root("n", [3])
+            .edge("n", "m", mjp.ReactionNetwork([("X -> 0", 1.0)]))
         ),
         TypeError,
         "mixes the potentials",

@@ -10,8 +10,9 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.diagnostics import effective_sample_size
 from scipy.linalg import expm
+from scipy.signal import fftconvolve
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal, norm, poisson
+from scipy.stats import gamma, kstest, multivariate_normal, norm, poisson
 
 import mjp
 
@@ -340,12 +341,12 @@ def test_what_does_not_fit_is_refused_when_it_is_conditioned(case):
         (lambda g: mjp.ConditionalCategorical(lambda x: x, ["a", "a"]), ValueError, "must be distinct"),
         (
             lambda g: (
-                g.root("n0", 0.0)
-                .edge("n0", "n", mjp.GammaProcess(1.0, 1.0))
+                g.root("n0", [3])
+                .edge("n0", "n", mjp.ReactionNetwork([("X -> 0", 1.0)]))
                 .edge("n", "m", mjp.ConditionalGaussian(lambda n: n, 1.0))
             ),
             TypeError,
-            "is a state of GammaProcess",
+            "is a state of ReactionNetwork",
         ),
     ],
 )
@@ -353,3 +354,104 @@ def test_what_does_not_fit_is_refused_at_declaration(declare, error, message):
     graph = mjp.Graph().root("x", dist.Normal(0.0, 1.0)).root("s", dist.Categorical(jnp.array([0.5, 0.5])))
     with pytest.raises(error, match=message):
         declare(graph)
+
+
+# Gamma processes beside other families
+
+
+WEAR, SCALE, NOISE = 1.6, 2.0, 0.25  # shape per unit of time, rate, error of a gauge
+CHECKS = np.array([0.0, 1.0, 2.5, 3.2])
+GAUGE = np.array([np.nan, 1.1, np.nan, 2.4])
+ALARM = [None, "quiet", "ringing", "ringing"]
+
+
+def worn(steps=None):
+    """A part that wears by a Gamma process, with a gauge; the more, the likelier rings an alarm."""
+    ring = mjp.ConditionalCategorical(
+        lambda x: jnp.stack([0.0 * x[0], 2.0 * x[0] - 3.0]), states=("quiet", "ringing")
+    )
+    graph = mjp.Graph().root("x0", jnp.zeros(1))
+    for t in range(1, 4):
+        graph.edge(
+            f"x{t - 1}",
+            f"x{t}",
+            mjp.GammaProcess(WEAR, SCALE),
+            duration=float(np.diff(CHECKS)[t - 1]),
+            steps=steps,
+        )
+        graph.edge((f"x{t}",), f"a{t}", ring)
+        graph.observe(f"a{t}", mjp.Exactly(), ALARM[t])
+        if np.isfinite(GAUGE[t]):
+            graph.observe(f"x{t}", lambda x: dist.Normal(x[0], NOISE), GAUGE[t])
+    return graph
+
+
+def worn_truth(width=0.002, top=7.0):
+    """Log-evidence, and posterior mean of the wear at the second check, by sums over a fine grid."""
+    cells = width * np.arange(int(top / width))
+    forward = moment = np.eye(1, len(cells))[0]
+    for t, length in enumerate(np.diff(CHECKS), start=1):
+        below = lambda x, a=WEAR * length: gamma.cdf(x, a, scale=1 / SCALE)
+        step = below(cells + width) - below(cells)
+        at = cells + 0.5 * t * width  # every increment is in the middle of its cell
+        odds = (2 * at - 3) * (1 if ALARM[t] == "ringing" else -1)
+        likelihood = 1 / (1 + np.exp(-odds))
+        if np.isfinite(GAUGE[t]):
+            likelihood = likelihood * norm.pdf(GAUGE[t], at, NOISE)
+        move = lambda law, step=step: fftconvolve(law, step)[: len(cells)]
+        forward, moment = move(forward) * likelihood, move(moment) * likelihood
+        if t == 2:
+            moment = forward * at
+    return np.log(forward.sum()), moment.sum() / forward.sum()
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+def test_a_gamma_process_beside_states(steps):
+    truth, mean = worn_truth()
+    graph = worn(steps)
+    agrees(graph, truth, particles=8000, least=0.3)
+    guided = mjp.condition(graph)
+    paths, log_weights = jax.jit(jax.vmap(guided.sample))(jax.random.split(jax.random.key(2), 8000))
+    weight = np.exp(log_weights - logsumexp(log_weights))
+    wear = np.asarray(paths.vectors[1].values)[:, graph.ids["x2"], 0]
+    error = np.sqrt(np.sum(weight**2 * (wear - mean) ** 2))
+    assert abs(weight @ wear - mean) < 4 * error
+    assert np.all(
+        np.diff(np.asarray(paths.vectors[1].values)[:, [graph.ids[f"x{t}"] for t in range(4)], 0]) > 0
+    )
+    if steps:
+        before = np.asarray(paths.vectors[1].paths.before[0])[..., 0]
+        assert before.shape[2] == 3
+        assert np.all(np.diff(before, axis=2) > 0)
+
+
+def test_a_diffusion_from_where_a_gamma_process_ends():
+    """Its evidence is one integral; at a shape below one the density of the increment has a pole."""
+    graph = mjp.Graph().root("a", 0.0).edge("a", "b", mjp.GammaProcess(0.6, 1.5), duration=1.0)
+    graph.edge("b", "c", mjp.LinearDiffusion(0.0, dispersion=0.5), duration=1.0)
+    graph.observe("c", lambda x: dist.Normal(x[0], 0.3), 0.9)
+    spread = np.sqrt(0.5**2 + 0.3**2)
+    edges = np.concatenate([[0.0], np.geomspace(1e-9, 20.0, 20_000)])
+    mass = np.diff(gamma.cdf(edges, 0.6, scale=1 / 1.5))
+    truth = np.log(mass @ norm.pdf(0.9, 0.5 * (edges[1:] + edges[:-1]), spread))
+    agrees(graph, truth, particles=4000, least=0.5)
+
+
+def test_a_simulated_gamma_process_has_its_law():
+    draws = jax.jit(jax.vmap(lambda key: mjp.simulate(worn(), key)))(
+        jax.random.split(jax.random.key(3), 4000)
+    )
+    wear = np.asarray(draws.vectors[1].values)[:, worn().ids["x3"], 0]
+    assert kstest(wear, gamma(WEAR * CHECKS[-1], scale=1 / SCALE).cdf).pvalue > 1e-3
+
+
+def test_gamma_processes_that_cannot_be_mixed():
+    graph = worn()
+    graph.observe("x2", mjp.Exactly(), np.array([1.5]))
+    with pytest.raises(ValueError, match=r"that no mjp.ConditionalGaussian leads to"):
+        mjp.condition(graph)
+    varying = mjp.GammaProcess(WEAR, lambda t: 1.0 + t)
+    other = mjp.Graph().root("x", jnp.zeros(1)).edge("x", "y", varying, duration=1.0, steps=4)
+    other.edge(("y",), "s", mjp.ConditionalCategorical(lambda y: jnp.append(y, 0.0), states=("a", "b")))
+    with pytest.raises(ValueError, match=r"the rate of a GammaProcess is a number, or edges have one step"):
+        mjp.condition(other)

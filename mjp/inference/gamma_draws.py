@@ -18,8 +18,10 @@ def unguided_increment(shape: Array, rate: Array, z: Array) -> tuple[Array, Arra
     return drawn, jnp.zeros_like(drawn)
 
 
-def free_increment(x: Array, shape: Array, rate: Array, ahead: GammaTail, z: Array) -> tuple[Array, Array]:
-    r"""An increment towards a potential without a bound, from x.
+def free_increment(
+    x: Array, shape: Array, rate: Array, linear: Array, precision: Array, z: Array
+) -> tuple[Array, Array]:
+    r"""An increment towards a potential $F x - H x^2 / 2$ of its end, from x.
 
     The target $\Delta^{a-1} e^{-c\Delta - H\Delta^2/2}$, with $c = b - F + Hx$, is the Gamma law with shape a
     and mode (on the log scale) at that of the target, tilted by a Gaussian bump around it.
@@ -27,8 +29,7 @@ def free_increment(x: Array, shape: Array, rate: Array, ahead: GammaTail, z: Arr
     Returns:
         the increment Δ, and log of Gamma(Δ; a, b) over the density of its draw.
     """
-    precision = ahead.precision
-    slope = rate - ahead.linear + precision * x
+    slope = rate - linear + precision * x
     root = jnp.sqrt(slope**2 + 4.0 * shape * precision + jnp.finfo(slope.dtype).tiny)
     steep = 2.0 * shape * precision / jnp.where(slope < 0, root - slope, 1.0)
     own = jnp.where(slope < 0, steep, 0.5 * (slope + root))

@@ -122,7 +122,7 @@ def evaluate(graph: Graph, *, observed: bool) -> GammaGraph:
             raise ValueError(f"values: {graph.describe_node(int(twice[0]))} {words}")
         values = values.at[pins.nodes].set((pins.values / pins.look[:, 0])[:, 0].astype(dtype))
         known[pins.nodes] = True
-    kinds = tuple(_kind(graph, edges) for edges in merged(graph.edges))
+    kinds = tuple(gamma_kind(graph, edges) for edges in merged(graph.edges))
     shape, rate = jnp.ones(n + 1, dtype), jnp.ones(n + 1, dtype)
     for kind in kinds:
         mean, variance = kind.moments
@@ -147,7 +147,8 @@ def evaluate(graph: Graph, *, observed: bool) -> GammaGraph:
     return model
 
 
-def _kind(graph: Graph, edges: Edges) -> GammaKind:
+def gamma_kind(graph: Graph, edges: Edges) -> GammaKind:
+    """The increments on edges that carry the same process; raises as `evaluate`, for those it knows."""
     process: Any = edges.process
     assert isinstance(process, GammaProcess)
     dtype = jnp.result_type(float)

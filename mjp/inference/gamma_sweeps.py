@@ -124,7 +124,8 @@ def _increments(
     layout = model.layout
     # above known values only, the potential is a tail; elsewhere it is a Gaussian, or nothing
     if layout.noisy:
-        drawn, ratio = jax.vmap(free_increment)(before, shape, rate, ahead, noise[:, 0])
+        towards = (ahead.linear, ahead.precision)
+        drawn, ratio = jax.vmap(free_increment)(before, shape, rate, *towards, noise[:, 0])
     else:
         drawn, ratio = unguided_increment(shape, rate, noise[:, 0])
     if not layout.bounded:

@@ -107,10 +107,6 @@ class Factor(eqx.Module):
         return states
 
     @abstractmethod
-    def log_value(self, own: Any, states: Sequence[Any], ahead: Any) -> Array:
-        """Log of the factor (): of the pullback of the child's potential `ahead`, or of the likelihood."""
-
-    @abstractmethod
     def expand(self, own: Any, anchor: Array, positions: Array, ahead: Any) -> Canonical:
         """Gaussian expansion of the factor in the vectors (D,) at an anchor, other parents' states given."""
 
@@ -119,8 +115,9 @@ class WithChild(Factor):
     """Factors that are pullbacks of the potential of a child."""
 
     @abstractmethod
-    def draw(self, own: Any, states: Sequence[Any], ahead: Any, noise: Array) -> Array:
-        """The child's state from the guided kernel; noise is a uniform number (), or innovations (d,)."""
+    def drawn(self, own: Any, states: Sequence[Any], ahead: Any, noise: Array) -> tuple[Array, Array]:
+        """The child's state from the guided kernel, and the log () of the pullback of its potential `ahead`,
+        or of an unbiased estimate of that; noise is a uniform number (), or innovations (d,)."""
 
     @abstractmethod
     def law(self, own: Any, laws: Sequence[Any]) -> Any:
@@ -134,14 +131,13 @@ class StateFactor(WithChild):
     def log_row(self, own: Any, states: Sequence[Any]) -> Array:
         """Logs of the probabilities (K,) of the child's states."""
 
-    def log_value(self, own: Any, states: Sequence[Any], ahead: Array) -> Array:
-        return logsumexp(self.log_row(own, states) + ahead)
-
     def expand(self, own: Any, anchor: Array, positions: Array, ahead: Array) -> Canonical:
-        return _expanded(lambda x: self.log_value(own, self.assemble(x, positions), ahead), anchor)
+        row = lambda x: self.log_row(own, self.assemble(x, positions))
+        return _expanded(lambda x: logsumexp(row(x) + ahead), anchor)
 
-    def draw(self, own: Any, states: Sequence[Any], ahead: Array, noise: Array) -> Array:
-        return categorical(self.log_row(own, states) + ahead, noise)
+    def drawn(self, own: Any, states: Sequence[Any], ahead: Array, noise: Array) -> tuple[Array, Array]:
+        logs = self.log_row(own, states) + ahead
+        return categorical(logs, noise), logsumexp(logs)
 
     def law(self, own: Any, laws: Sequence[Any]) -> Array:
         anchor, combinations = _means(laws), self.combinations
@@ -189,18 +185,14 @@ class GaussianFactor(WithChild):
     where: Rows = eqx.field(static=True)
     inputs: Any = eqx.field(static=True, default=None)
 
-    def log_value(self, own: Any, states: Sequence[Any], ahead: Canonical) -> Array:
-        mean, covariance = self.process.moments(states)
-        return ahead.log_pulled(ahead.gain(semidefinite_cholesky(covariance)), mean)
-
     def expand(self, own: Any, anchor: Array, positions: Array, ahead: Canonical) -> Canonical:
         mean, matrix, factor = self._linear(anchor, positions)
         return ahead.pull_back(ahead.gain(factor), matrix, mean - times(matrix, anchor))
 
-    def draw(self, own: Any, states: Sequence[Any], ahead: Canonical, noise: Array) -> Array:
+    def drawn(self, own: Any, states: Sequence[Any], ahead: Canonical, noise: Array) -> tuple[Array, Array]:
         mean, covariance = self.process.moments(states)
         gain = ahead.gain(semidefinite_cholesky(covariance))
-        return mean + times(gain.loading, gain.steering(mean) + noise)
+        return gain.move(mean, noise), ahead.log_pulled(gain, mean)
 
     def law(self, own: Any, laws: Sequence[Any]) -> VectorLaw:
         anchor, spread, combinations = _means(laws), _spreads(laws), self.combinations

@@ -111,7 +111,7 @@ def _factor_drawer(
         to = jnp.asarray(factor.where.children)[edge]
         ahead = columns(drawing.potentials[space], to)
         own_noise = uniforms[to] if space.finite else noise[space][:, to]
-        one = lambda own, pair, g: (factor.draw(own, pair[0], g, pair[1]), factor.log_value(own, pair[0], g))
+        one = lambda own, pair, g: factor.drawn(own, pair[0], g, pair[1])
         drawn, sizes = each(one, inputs_of(factor, edge), (above, own_noise), ahead)
         write = counted(factor.where.children, edge, counts, n)
         states = {**drawing.states, space: drawing.states[space].at[..., write].set(drawn)}

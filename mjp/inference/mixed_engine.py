@@ -15,6 +15,7 @@ from mjp.inference.belief_propagation import refer
 from mjp.inference.by_node import each
 from mjp.inference.condition import Guided, draw_innovations
 from mjp.inference.evidence_checks import check_finite_evidence
+from mjp.inference.gamma_factor import GammaFactor
 from mjp.inference.joint_factors import GaussianFactor, Space
 from mjp.inference.jump_edges import buffer_of, jump_innovations, jump_paths, pieces_of
 from mjp.inference.mixed_draw import guided_draw
@@ -29,6 +30,7 @@ from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths, VectorTrajectory
 
 AUXILIARIES = ("guided mean", "prior mean")
+_COVERS = ("finite states", "several parents", "gaussian", "gamma tails")
 _ITERATIONS = 2
 
 
@@ -96,6 +98,8 @@ def _innovations(graph: MixedGraph, max_jumps: int) -> dict[str, tuple[int, ...]
         shapes[f"vectors{space.size}"] = (len(nodes), space.size)
     for i, kind in enumerate(graph.kinds):
         shapes[f"steps{i or ''}"] = (kind.n_edges, kind.n_steps, kind.process.noise_dim)
+    for name, factor in _bridges(graph):
+        shapes[name] = factor.kind.shapes.shape
     return {**shapes, **jump_innovations(graph.jumps, max_jumps)}
 
 
@@ -152,9 +156,13 @@ def _trajectory(
         values = (
             jnp.full((n, space.size), jnp.nan, states[space].dtype).at[nodes].set(states[space][:, nodes].T)
         )
-        own = [
+        own: list[tuple[Any, Array]] = [
             (kind, x) for kind, x in zip(graph.kinds, before, strict=True) if kind.process.dim == space.size
         ]
+        if space.size == 1:
+            bridges = {id(factor): z[name] for name, factor in _bridges(graph)}
+            gammas = [factor for factor in graph.factors if isinstance(factor, GammaFactor)]
+            own += [(f.kind, f.before(states[space], bridges.get(id(f)))) for f in gammas]
         paths = VectorPaths(
             tuple(kind.ends for kind, _ in own),
             tuple(kind.times for kind, _ in own),
@@ -167,11 +175,17 @@ def _trajectory(
     return MixedTrajectory(values=values, observations=(), states=finite, vectors=vectors, names=names)
 
 
+def _bridges(graph: MixedGraph) -> list[tuple[str, GammaFactor]]:
+    """Gamma processes on edges of several steps, and what their innovations are called."""
+    gammas = [factor for factor in graph.factors if isinstance(factor, GammaFactor)]
+    return [(f"bridges{i or ''}", f) for i, f in enumerate(gammas) if f.kind.n_steps > 1]
+
+
 def _noisy_vectors(graph: MixedGraph) -> dict[Space, np.ndarray]:
     """Nodes, by space, that are vectors which no Gaussian edge leads to, and which are not known."""
     found: dict[Space, list[np.ndarray]] = {}
     for factor in graph.factors:
-        if isinstance(factor, GaussianFactor):
+        if isinstance(factor, GaussianFactor | GammaFactor):
             found.setdefault(factor.child, []).append(factor.where.children)
     for roots in graph.roots:
         if isinstance(roots, VectorRoots) and roots.random:
@@ -180,7 +194,9 @@ def _noisy_vectors(graph: MixedGraph) -> dict[Space, np.ndarray]:
 
 
 @register_engine(
-    "mixed families", covers=("finite states", "several parents", "gaussian"), auxiliary="prior mean"
+    "mixed families",
+    covers=("finite states", "several parents", "gaussian", "gamma tails"),
+    auxiliary="prior mean",
 )
 def condition_mixed(
     graph: Graph,

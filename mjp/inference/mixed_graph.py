@@ -1,8 +1,8 @@
 """Graphs that mix families, evaluated: nodes by space, factors and Gaussian edges by kind, and the levels.
 
 A node has one of finitely many states, or is a vector. Edges are of three kinds: factors, whose child has one
-or several parents of any family; edges of Gaussian processes between vectors, cut into steps; and
-observations of several nodes at once.
+or several parents of any family, or one through a Gamma process; edges of Gaussian processes between vectors,
+cut into steps; and observations of several nodes at once.
 """
 
 import copy
@@ -19,6 +19,7 @@ from jax import Array
 from mjp._by_content import ByContent
 from mjp.graph import Edges, Graph, Roots
 from mjp.inference.finite_states import split_at_breaks
+from mjp.inference.gamma_factor import gamma_factor
 from mjp.inference.gaussian_graph import Kind, kind_of, root_law
 from mjp.inference.gaussian_sites import Observed
 from mjp.inference.joint_factors import (
@@ -46,7 +47,7 @@ from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import rule_of
 from mjp.inference.state_tables import seen_of
 from mjp.inference.turns import Level, turns_of
-from mjp.processes import ConditionalCategorical, GaussianProcess
+from mjp.processes import ConditionalCategorical, GammaProcess, GaussianProcess
 from mjp.processes.finite_states import FiniteStateProcess
 
 
@@ -190,6 +191,9 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
                     "families; write it in coordinates without bounds"
                 )
             kinds.append(kind_of(batch))
+            continue
+        if isinstance(batch.process, GammaProcess):
+            factors.append(gamma_factor(graph, batch))
             continue
         for group in _by_spaces(batch, spaces):
             _check_function(graph, group, spaces)

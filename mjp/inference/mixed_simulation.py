@@ -39,7 +39,7 @@ def prior_draw(
             space, to = factor.child, jnp.asarray(factor.where.children)[edge]
             above = parents_of(states, factor, jnp.asarray(factor.where.parents)[edge])
             own_noise = uniforms[to] if space.finite else noise[space][:, to]
-            one = lambda own, pair, g: factor.draw(own, pair[0], g, pair[1])
+            one = lambda own, pair, g: factor.drawn(own, pair[0], g, pair[1])[0]
             drawn = each(one, inputs_of(factor, edge), (above, own_noise), columns(potentials[space], to))
             write = counted(factor.where.children, edge, counts, graph.layout.n_nodes)
             return {**states, space: states[space].at[..., write].set(drawn)}, None

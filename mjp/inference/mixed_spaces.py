@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 
 from mjp.graph import Edges, Graph
 from mjp.inference.joint_factors import Rows, Space
-from mjp.processes import ConditionalCategorical, ConditionalGaussian, GaussianProcess
+from mjp.processes import ConditionalCategorical, ConditionalGaussian, GammaProcess, GaussianProcess
 from mjp.processes.finite_states import FiniteStateProcess
 
 
@@ -31,7 +31,7 @@ def labels_of(graph: Graph, split: list[Edges], others: list[Edges], final: np.n
         for child in batch.children.tolist():
             put(child, process.states if isinstance(process, FiniteStateProcess) else process.dim, process)
     for batch in others:
-        if isinstance(batch.process, GaussianProcess):
+        if isinstance(batch.process, GaussianProcess | GammaProcess):
             for parent in batch.parents.tolist():
                 put(parent, batch.process.dim, batch.process)
     for named in (True, False):  # labels count for more than numbers

@@ -11,6 +11,7 @@ from jax import Array
 
 from mjp._checks import as_numbers, check_covariance
 from mjp.processes.finite_states import FiniteStateProcess
+from mjp.processes.gamma_process import GammaProcess
 from mjp.processes.gaussian import GaussianProcess
 from mjp.processes.process import Process
 
@@ -85,7 +86,8 @@ def check_state_or_vector(
 ) -> None:
     """Raise TypeError for a parent that is neither a vector nor one of finitely many states."""
     for name, into in parents:
-        if into is None or isinstance(into, FiniteStateProcess | GaussianProcess | ConditionalGaussian):
+        known = FiniteStateProcess | GaussianProcess | GammaProcess | ConditionalGaussian
+        if into is None or isinstance(into, known):
             continue
         raise TypeError(
             f"parent: {name!r} of {edge} is a state of {type(into).__name__}, where "
