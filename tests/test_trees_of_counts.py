@@ -3,9 +3,11 @@
 Cells of a clone die at rate 0.5, in a line of descent that branches; some nodes are seen with Poisson noise.
 """
 
+import arviz
 import jax
 import networkx as nx
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.infer import MCMC
@@ -32,15 +34,15 @@ SEEN = {"a": 9, "b": 12, "cd": 15, "c": 9, "d": 16, "e": 8}
 SEEN_THERE = {"g": 17, "h": 8}
 
 
-def clones(edges=EDGES, seen=SEEN, breaks=()):
+def clones(edges=EDGES, seen=SEEN, breaks=(), rate=RATE):
     tree = nx.DiGraph()
     tree.add_weighted_edges_from(edges, weight="length")
-    network = mjp.ReactionNetwork([("X -> 0", [RATE, RATE] if breaks else RATE)], breaks=list(breaks))
+    network = mjp.ReactionNetwork([("X -> 0", [rate, rate] if breaks else rate)], breaks=list(breaks))
     graph = mjp.tree(tree, network, initial=[FIRST])
     return graph.observe_each(lambda x: dist.Poisson(x["X"] + 0.5), seen) if seen else graph
 
 
-def pruned(edges, seen, root):
+def pruned(edges, seen, root, rate=RATE):
     """Law (21,) of the observations below each state, by node."""
     found = {}
 
@@ -48,7 +50,7 @@ def pruned(edges, seen, root):
         value = poisson.pmf(seen[node], COUNTS + 0.5) if node in seen else np.ones(len(COUNTS))
         for parent, child, length in edges:
             if parent == node:
-                stay = np.array([binom.pmf(COUNTS, n, np.exp(-RATE * length)) for n in COUNTS])
+                stay = np.array([binom.pmf(COUNTS, n, np.exp(-rate * length)) for n in COUNTS])
                 value = value * (stay @ below(child))
         found[node] = value
         return value
@@ -143,6 +145,25 @@ def test_particle_gibbs_draws_the_posterior_of_a_tree():
         assert set(ends) == set(pieces)
         shares = np.bincount(counts, minlength=len(COUNTS)) / len(counts)
         assert 0.5 * np.abs(shares - posterior(node)).sum() < 0.1
+
+
+@pytest.mark.slow
+def test_a_fit_of_the_rate():
+    """The posterior mean through `mjp.fit` against pruning on a grid, within four standard errors."""
+
+    def model():
+        rate = numpyro.sample("rate", dist.LogNormal(-0.7, 0.5))
+        mjp.sample("x", clones(rate=rate))
+
+    fit = mjp.fit(model, draws=600, warmup=300, chains=2, seed=0, progress=False)
+    draws = fit.samples["rate"]
+    rates = np.linspace(0.05, 2.5, 400)
+    law = np.array([pruned(EDGES, SEEN, "root", rate)["root"][FIRST] for rate in rates])
+    law = law * np.exp(np.asarray(dist.LogNormal(-0.7, 0.5).log_prob(rates)))
+    mean = law @ rates / law.sum()
+    ess = float(arviz.ess(draws))
+    assert ess > 300
+    assert abs(draws.mean() - mean) < 4 * draws.std() / np.sqrt(ess)
 
 
 def test_slots():

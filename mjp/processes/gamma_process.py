@@ -18,7 +18,8 @@ class GammaProcess(Process):
     r"""An increasing process: $X_t - X_s \sim \mathrm{Gamma}(A(t) - A(s), \beta)$, independent over time.
 
     The model of wear, crack growth and other degradation (van Noortwijk 2009). Mean $(A(t) - A(s)) / \beta$,
-    variance $(A(t) - A(s)) / \beta^2$. The state has shape (1,), as that of a diffusion of one coordinate.
+    variance $(A(t) - A(s)) / \beta^2$. The state has shape (1,), as that of a diffusion of one coordinate. In
+    graphs that mix families, where other nodes depend on it, it is seen with noise.
 
     Args:
         shape: a number a > 0, for $A(t) = a t$; or the increasing function A of t, or of (t, covariates).
