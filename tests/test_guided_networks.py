@@ -379,6 +379,8 @@ def test_particle_filters_refuse_other_graphs():
         mjp.smc(graph, jax.random.key(0), 10, guided="partly")
     with pytest.raises(ValueError, match=r"trust must be from 0 to 1, got 1\.5"):
         mjp.smc(graph, jax.random.key(0), 10, guided="resampling", trust=1.5)
+    with pytest.raises(TypeError, match="trust"):
+        mjp.smc(graph, jax.random.key(0), 10, guided=False, trust=0.5)
 
 
 # ------------------------------------------------------------------------ buffers and bad rates

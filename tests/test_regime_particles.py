@@ -63,6 +63,18 @@ def test_exact_values_and_series(dim):
     np.testing.assert_allclose(at[np.isfinite(values)], values[np.isfinite(values)])
 
 
+def test_a_known_path_with_a_gauge():
+    """A path that is seen at every step, and one node of it with noise besides: the likelihood is exact."""
+    values = np.array([np.nan, 0.3, -0.2, 0.8])
+    graph = mjp.chain(reverting(), TIMES, initial=0.0).observe_each(mjp.Exactly(), values)
+    graph.observe(2, lambda x: dist.Normal(x[0], 0.5), 0.1)
+    expected = mjp.condition(graph)
+    assert expected.exact
+    found = mjp.smc(graph, jax.random.key(0), 8)
+    np.testing.assert_allclose(found.log_evidence, expected.log_evidence, rtol=1e-9)
+    np.testing.assert_allclose(found.path.values[1:, 0], values[1:])
+
+
 def test_paths_have_the_law_given_the_data():
     """Regimes and states of 3000 draws with all sequences at hand, against enumeration."""
     process, steps = reverting(), 2

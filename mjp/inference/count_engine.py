@@ -123,9 +123,10 @@ class CountGuided(Guided):
         roots[static.component[static.root_nodes]] = static.root_nodes
         by_node = by_node.at[roots].add(-self.log_evidence.reshape(-1))
         # what was cut is put together again
-        final = np.arange(n)
+        final, child = np.arange(n), np.zeros(n, np.int64)
+        child[pieces.parents] = pieces.children
         for node in range(n - 1, static.n_graph_nodes - 1, -1):
-            final[node] = final[pieces.children[np.flatnonzero(pieces.parents == node)[0]]]
+            final[node] = final[child[node]]
         return jnp.zeros(static.n_graph_nodes, by_node.dtype).at[final].add(by_node)
 
     @property

@@ -10,7 +10,6 @@ from mjp.graph import Graph
 from mjp.inference.blocks import blocks_of
 from mjp.inference.bootstrap_filter import EVENT_LIMIT, Filtered, bootstrap_filter
 from mjp.inference.condition import condition
-from mjp.inference.count_engine import CountGuided
 from mjp.inference.count_graph import CountGraph, evaluate
 from mjp.inference.evidence import report_faults
 from mjp.inference.guided_smc import Particles, run
@@ -27,25 +26,25 @@ def count_particles(
     if guided not in (True, False, "resampling"):
         raise ValueError(f"guided must be True, False or 'resampling', got {guided!r}")
     result: Particles | Filtered
-    if guided is True:
-        conditioned = condition(graph, **options)
-        assert isinstance(conditioned, CountGuided)
-        model = conditioned.model
-        result = run(conditioned, key, particles)
-    else:
-        event_limit, trust = options.pop("event_limit", EVENT_LIMIT), options.pop("trust", _TRUST)
-        check_count("event_limit", event_limit)
+    freely, room = guided in (False, "resampling"), "event_limit"
+    event_limit = options.pop("event_limit", EVENT_LIMIT) if freely else EVENT_LIMIT
+    check_count("event_limit", event_limit)
+    if guided == "resampling":
+        trust = options.pop("trust", _TRUST)
         if not 0 <= trust <= 1:
             raise ValueError(f"trust must be from 0 to 1, got {trust!r}")
-        if guided:
-            # no path is drawn, so that a buffer of any size will do
-            conditioned: Any = condition(graph, **options, max_events=1)
-            model = conditioned.model
-            ahead = look_ahead(model, conditioned.guide, float(trust))
-        else:
-            model, ahead = evaluate(graph, None, **options), None
+        # no path is drawn, so that a buffer of any size will do
+        conditioned: Any = condition(graph, **options, max_events=1)
+        model = conditioned.model
+        ahead = look_ahead(model, conditioned.guide, float(trust))
         result = bootstrap_filter(model, key, particles, 0, event_limit, ahead)
-    room = "max_events" if guided is True else "event_limit"
+    elif freely:
+        model = evaluate(graph, None, **options)
+        result = bootstrap_filter(model, key, particles, 0, event_limit)
+    else:
+        conditioned = condition(graph, **options)
+        model, room = conditioned.model, "max_events"
+        result = run(conditioned, key, particles)
     report_faults(int(result.overflow), int(result.invalid), particles, room)
     dead = np.flatnonzero(~np.isfinite(np.asarray(result.log_evidence)))
     if len(dead):

@@ -23,7 +23,7 @@ from mjp.inference.particle_observations import log_or_never
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.resampling import weighed
 from mjp.inference.rules.gaussian import LinearSteps
-from mjp.inference.switching_engine import SwitchingGuided, trajectory
+from mjp.inference.switching_engine import SwitchingGuided, potentials_of_sites, trajectory
 from mjp.inference.switching_graph import SwitchingGraph, log_moves, log_normal
 from mjp.inference.switching_guide import at_ends, linear_steps, seen_exactly
 from mjp.switching_trajectory import SwitchingTrajectory
@@ -78,7 +78,7 @@ def regime_particles(
         raise TypeError(
             "particles of regimes need observations that are linear and Gaussian, or exact; use mjp.evidence"
         )
-    found = run(conditioned, key, particles, guided is True)
+    found = run(conditioned, key, particles, bool(guided))
     dead = np.flatnonzero(~np.isfinite(np.asarray(found.log_evidence)))
     if len(dead):
         of_series = f" of series {dead[0]}" if model.layout.n_series > 1 else ""
@@ -91,9 +91,10 @@ def run(guided: SwitchingGuided, key: Array, n: int, look_ahead: bool) -> Regime
     """The particle filter of a conditioned chain; see `mjp.smc`."""
     model, layout = guided.model, guided.model.layout
     k, d, s = model.process.n_regimes, layout.dim, layout.n_series
-    nothing = Canonical.unit((layout.n_times, s), d, model.root_mean.dtype)
-    sites = nothing if guided.at_nodes is None else guided.at_nodes
-    steps = linear_steps(model, jnp.zeros((d, layout.n_steps, s), model.root_mean.dtype))
+    dtype = model.root_mean.dtype
+    # what is linear is its own expansion, wherever that is made
+    sites = potentials_of_sites(model, guided.sites, jnp.zeros((layout.n_nodes, d), dtype))
+    steps = linear_steps(model, jnp.zeros((d, layout.n_steps, s), dtype))
     first = lambda tree, axis: jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), tree)
     site = first(at_ends(sites, layout.per_edge), -2)
     known = layout.known_step
@@ -129,7 +130,7 @@ def run(guided: SwitchingGuided, key: Array, n: int, look_ahead: bool) -> Regime
         return new, (ess, law, regime, ancestor)
 
     moves = jnp.moveaxis(log_moves(model), 2, 0)
-    uniforms = jax.random.uniform(keys[0], (layout.n_steps, s), model.root_mean.dtype)
+    uniforms = jax.random.uniform(keys[0], (layout.n_steps, s), dtype)
     expected = None
     if look_ahead and guided.potentials is not None:
         expected = _following(guided.potentials.before)
@@ -157,7 +158,7 @@ def _continued(
     seen, after, factor = site.log_pulled(gain, mean), gain.move(mean, jnp.zeros_like(mean)), gain.loading
     if known is not None:
         value = value[:, None, None]
-        seen = jnp.where(known, log_normal(value - mean, lower), seen)
+        seen = jnp.where(known, log_normal(value - mean, lower) + site.log_value(value), seen)
         after, factor = jnp.where(known, value, after), jnp.where(known, 0.0, factor)
     return now.log_weight + now.log_next + seen, after, factor
 

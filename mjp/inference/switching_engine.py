@@ -213,11 +213,7 @@ def _prepare(
     layout = model.layout
 
     def filtered(anchors: Anchors) -> tuple[Potentials, Canonical]:
-        potential = node_potentials(sites, anchors.nodes, layout.n_nodes, model.root_mean.dtype)
-        by_time = lambda leaf: jnp.swapaxes(
-            leaf.reshape(*leaf.shape[:-1], layout.n_series, layout.n_times), -1, -2
-        )
-        at_nodes = jax.tree.map(by_time, potential)
+        at_nodes = potentials_of_sites(model, sites, anchors.nodes)
         return backward(model, along_steps(model, anchors), at_nodes), at_nodes
 
     if start is not None:
@@ -237,6 +233,14 @@ def _prepare(
     zero = jnp.zeros_like(model.root_mean) if layout.root_noise else None
     _, evidence = first_states(model, at_roots(model, potentials, at_nodes), zero)
     return evidence, potentials, at_nodes, anchors
+
+
+def potentials_of_sites(model: SwitchingGraph, sites: list[Observed], nodes: Array) -> Canonical:
+    """Potentials (T, S) of the noisy observations, expanded at states (n_nodes, d)."""
+    layout = model.layout
+    found = node_potentials(sites, nodes, layout.n_nodes, model.root_mean.dtype)
+    by_series = lambda leaf: leaf.reshape(*leaf.shape[:-1], layout.n_series, layout.n_times)
+    return jax.tree.map(lambda leaf: jnp.swapaxes(by_series(leaf), -1, -2), found)
 
 
 @register_simulator("switching")
