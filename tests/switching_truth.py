@@ -15,6 +15,9 @@ TIMES = np.array([0.0, 0.7, 1.0, 2.2])
 SEEN = np.array([np.nan, 0.4, np.nan, 1.3])
 
 
+GENERATOR, FIRST = np.array([[-0.9, 0.9], [1.4, -1.4]]), np.array([1.4, 0.9]) / 2.3
+
+
 def reverting(dim=1, pull=PULL, level=LEVEL, spread=SPREAD, **options):
     """Ornstein-Uhlenbeck regimes; in two coordinates these pull each other, with correlated noise."""
     mix = jnp.eye(dim) + 0.3 * (jnp.ones((dim, dim)) - jnp.eye(dim))
@@ -65,8 +68,8 @@ def enumerated(process, steps, looks, generator=None, first=None, times=TIMES):
     Args:
         looks: (step's number, matrix, value, covariance) of each observation; step 1 is the first one's end.
     """
-    generator = np.array([[-0.9, 0.9], [1.4, -1.4]]) if generator is None else generator
-    first = np.array([1.4, 0.9]) / 2.3 if first is None else first
+    generator = GENERATOR if generator is None else generator
+    first = FIRST if first is None else first
     d, total, high = process.dim, 0.0, 0.0
     for path, p in regime_paths(process, steps, times, generator, first):
         mean, covariance = joint_law(process, path, steps, times)

@@ -6,12 +6,20 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from scipy.stats import multivariate_normal
-from switching_truth import SEEN, TIMES, enumerated, joint_law, noisy, regime_paths, reverting
+from switching_truth import (
+    FIRST,
+    GENERATOR,
+    SEEN,
+    TIMES,
+    enumerated,
+    joint_law,
+    noisy,
+    regime_paths,
+    reverting,
+)
 
 import mjp
 from mjp.inference.regime_particles import run, survivors
-
-GENERATOR, FIRST = np.array([[-0.9, 0.9], [1.4, -1.4]]), np.array([1.4, 0.9]) / 2.3
 
 
 def truth(process, steps=2):

@@ -119,7 +119,7 @@ def test_posteriors_of_parameters(name, exact):
 
 
 def law_of_counts():
-    """Exact probabilities (3, 21) of the counts at the later times, given the data."""
+    """Draws (40000,) of the count at each of the later times, from the exact law given the data."""
     graph, counts = states(BIRTH, DEATH)
     smoothed = mjp.condition(graph)
     keys = jax.random.split(jax.random.key(9), 40_000)

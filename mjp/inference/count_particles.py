@@ -26,21 +26,21 @@ def count_particles(
     if guided not in (True, False, "resampling"):
         raise ValueError(f"guided must be True, False or 'resampling', got {guided!r}")
     result: Particles | Filtered
-    freely, room = guided in (False, "resampling"), "event_limit"
-    event_limit = options.pop("event_limit", EVENT_LIMIT) if freely else EVENT_LIMIT
-    check_count("event_limit", event_limit)
-    if guided == "resampling":
-        trust = options.pop("trust", _TRUST)
-        if not 0 <= trust <= 1:
-            raise ValueError(f"trust must be from 0 to 1, got {trust!r}")
-        # no path is drawn, so that a buffer of any size will do
-        conditioned: Any = condition(graph, **options, max_events=1)
-        model = conditioned.model
-        ahead = look_ahead(model, conditioned.guide, float(trust))
+    if guided in (False, "resampling"):
+        room, event_limit = "event_limit", options.pop("event_limit", EVENT_LIMIT)
+        check_count(room, event_limit)
+        ahead = None
+        if guided:
+            trust = options.pop("trust", _TRUST)
+            if not 0 <= trust <= 1:
+                raise ValueError(f"trust must be from 0 to 1, got {trust!r}")
+            # no path is drawn, so that a buffer of any size will do
+            conditioned: Any = condition(graph, **options, max_events=1)
+            model = conditioned.model
+            ahead = look_ahead(model, conditioned.guide, float(trust))
+        else:
+            model = evaluate(graph, None, **options)
         result = bootstrap_filter(model, key, particles, 0, event_limit, ahead)
-    elif freely:
-        model = evaluate(graph, None, **options)
-        result = bootstrap_filter(model, key, particles, 0, event_limit)
     else:
         conditioned = condition(graph, **options)
         model, room = conditioned.model, "max_events"

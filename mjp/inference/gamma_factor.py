@@ -71,7 +71,7 @@ def gamma_factor(graph: Graph, edges: Edges) -> GammaFactor:
         )
     where = Rows(edges.parents[:, None], edges.children)
     increments = (jnp.sum(kind.shapes, axis=1), kind.rates[:, 0])
-    return GammaFactor(kind=kind, inputs=increments, where=where)  # type: ignore[call-arg]
+    return GammaFactor(kind=kind, inputs=increments, where=where)
 
 
 def _normal(own: tuple[Array, Array]) -> tuple[Array, Array]:

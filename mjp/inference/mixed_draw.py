@@ -70,7 +70,7 @@ def guided_draw(
             if level.active[turn]:
                 edge, counts = jnp.asarray(level.edge[turn]), jnp.asarray(level.counts[turn])
                 drawing = update(drawing, edge, counts, jnp.asarray(turn))
-    steps: list[Any] = [_factor_drawer(factor, uniforms, noise, layout.n_nodes) for factor in graph.factors]
+    steps: list[Any] = [factor_drawer(factor, uniforms, noise, layout.n_nodes) for factor in graph.factors]
     steps += [_edge_drawer(*own, layout.n_nodes) for own in zip(graph.kinds, guide.messages, z, strict=True)]
     then = (updates, layout.updates, layout.n_root_turns)
     drawing, before = over_turns(layout.levels, steps, drawing, then=then)
@@ -101,9 +101,11 @@ def roots_drawn(
     return drawing._replace(states=states, total=drawing.total + jnp.sum(sizes))
 
 
-def _factor_drawer(
+def factor_drawer(
     factor: WithChild, uniforms: Array, noise: dict[Space, Array], n: int
 ) -> Callable[..., Any]:
+    """Draws children of a factor given their parents, in a step of `over_turns`."""
+
     def advance(drawing: Drawing, edge: Array, counts: Array) -> tuple[Drawing, None]:
         space = factor.child
         assert space is not None

@@ -25,7 +25,7 @@ from mjp.inference.resampling import weighed
 from mjp.inference.rules.gaussian import LinearSteps
 from mjp.inference.switching_engine import SwitchingGuided, potentials_of_sites, trajectory
 from mjp.inference.switching_graph import SwitchingGraph, log_moves, log_normal
-from mjp.inference.switching_guide import at_ends, linear_steps, seen_exactly
+from mjp.inference.switching_guide import at_ends, linear_steps, seen_exactly, steps_first
 from mjp.switching_trajectory import SwitchingTrajectory
 
 
@@ -95,10 +95,9 @@ def run(guided: SwitchingGuided, key: Array, n: int, look_ahead: bool) -> Regime
     # what is linear is its own expansion, wherever that is made
     sites = potentials_of_sites(model, guided.sites, jnp.zeros((layout.n_nodes, d), dtype))
     steps = linear_steps(model, jnp.zeros((d, layout.n_steps, s), dtype))
-    first = lambda tree, axis: jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), tree)
-    site = first(at_ends(sites, layout.per_edge), -2)
+    site = steps_first(at_ends(sites, layout.per_edge), -2)
     known = layout.known_step
-    value = jnp.moveaxis(jnp.repeat(model.values[:, 1:], layout.per_edge, axis=1), 1, 0)
+    value = steps_first(model.values_at_ends, 1)
     keys = jax.random.split(key, 3)
 
     at_root = jax.tree.map(lambda leaf: leaf[..., 0, :], sites)
@@ -129,12 +128,12 @@ def run(guided: SwitchingGuided, key: Array, n: int, look_ahead: bool) -> Regime
         new = _Particles(take(flat(mean)), take(flat(factor)), weights, log_next)
         return new, (ess, law, regime, ancestor)
 
-    moves = jnp.moveaxis(log_moves(model), 2, 0)
+    moves = steps_first(log_moves(model), 2)
     uniforms = jax.random.uniform(keys[0], (layout.n_steps, s), dtype)
     expected = None
     if look_ahead and guided.potentials is not None:
         expected = _following(guided.potentials.before)
-    xs = (first(steps, -2), site, known if known.any() else None, value, moves, expected, uniforms)
+    xs = (steps_first(steps, -2), site, known if known.any() else None, value, moves, expected, uniforms)
     last, (ess, filtered, regimes, ancestors) = lax.scan(step, start, xs)
     total = logsumexp(last.log_weight, axis=0)
     chosen = jax.random.categorical(keys[1], jnp.where(jnp.isfinite(total), last.log_weight, 0.0), axis=0)
@@ -217,11 +216,10 @@ def _states_given(
     """States (d, F + 1, S), drawn given the regimes (F, S) and the data, by filtering backwards."""
     layout = model.layout
     pick = lambda leaf: jnp.take_along_axis(leaf, regimes.reshape(*[1] * (leaf.ndim - 2), *regimes.shape), -3)
-    first = lambda tree, axis: jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), tree)
-    own = first(jax.tree.map(lambda leaf: pick(leaf)[..., 0, :, :], steps), -2)
-    at_end = first(at_ends(sites, layout.per_edge), -2)
+    own = steps_first(jax.tree.map(lambda leaf: pick(leaf)[..., 0, :, :], steps), -2)
+    at_end = steps_first(at_ends(sites, layout.per_edge), -2)
     known = layout.known_step if layout.known_step.any() else None
-    value = jnp.moveaxis(jnp.repeat(model.values[:, 1:], layout.per_edge, axis=1), 1, 0)
+    value = steps_first(model.values_at_ends, 1)
 
     def back(after: Canonical, x: tuple) -> tuple[Canonical, Canonical]:
         own, site, known, value = x

@@ -114,6 +114,11 @@ class SwitchingGraph(eqx.Module):
     values: Array
     layout: Layout = eqx.field(static=True)
 
+    @property
+    def values_at_ends(self) -> Array:
+        """States (d, F, S) that are seen without error at the ends of steps; of use where these are known."""
+        return jnp.repeat(self.values[:, 1:], self.layout.per_edge, axis=1)
+
     def steps(self, states: Array, at: Interval) -> tuple[Array, Array]:
         """Means (d, K, ...) and lower factors (d, d, K, ...) of the steps of all regimes from (d, ...)."""
         step = self.process.steps

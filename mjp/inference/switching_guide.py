@@ -9,7 +9,7 @@ there is that of the sum (filters collapse moments instead, Kim 1994, J. Econome
 through the step of regime k, linearised at the anchor, with its variance enlarged.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,6 @@ def backward(model: SwitchingGraph, anchors: Array, sites: Canonical) -> Potenti
     """
     layout = model.layout
     known = layout.known_step
-    value = jnp.repeat(model.values[:, 1:], layout.per_edge, axis=1)  # (d, F, S)
     k = model.process.n_regimes
     own_regime = jnp.where(jnp.eye(k, dtype=bool)[..., None], 0.0, NEVER)
 
@@ -70,11 +69,11 @@ def backward(model: SwitchingGraph, anchors: Array, sites: Canonical) -> Potenti
             pulled = jax.tree.map(lambda a, b: jnp.where(node, a, b), pulled, inside)
         return pulled, (pulled, ahead)
 
-    first = lambda tree, axis: jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), tree)
     own = linear_steps(model, anchors[:, :-1])
     wide = LinearSteps(own.matrix, own.offset, own.factor * model.process.defence**0.5)
-    own, at_end = first(wide, -2), first(at_ends(sites, layout.per_edge), -2)
-    moves, ends, value = first(log_moves(model), 2), first(anchors[:, 1:], 1), first(value, 1)
+    own, at_end = steps_first(wide, -2), steps_first(at_ends(sites, layout.per_edge), -2)
+    moves, ends = steps_first(log_moves(model), 2), steps_first(anchors[:, 1:], 1)
+    value = steps_first(model.values_at_ends, 1)
     at_node = np.arange(1, layout.n_steps + 1) % layout.per_edge == 0
     unit = Canonical.unit((k, k, layout.n_series), layout.dim, anchors.dtype)
     # a potential of one in all is that of a single j
@@ -124,6 +123,11 @@ def linear_steps(model: SwitchingGraph, anchors: Array) -> LinearSteps:
         found.append(rule_of(diffusion).linearise(diffusion, lifted, anchors, model.at))
     stack = lambda name: jnp.stack([getattr(steps, name) for steps in found], axis=-3)
     return LinearSteps(stack("matrix"), stack("offset"), model.steps(anchors, model.at)[1])
+
+
+def steps_first(tree: Any, axis: int) -> Any:
+    """Arrays with the axis of the steps in front, for a scan over them."""
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0), tree)
 
 
 def at_ends(sites: Canonical, per_edge: int) -> Canonical:

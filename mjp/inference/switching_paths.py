@@ -12,7 +12,7 @@ from mjp.inference.mixture_draws import mixture_draw
 from mjp.inference.particle_observations import log_or_never
 from mjp.inference.potentials.canonical import Canonical, Gain
 from mjp.inference.switching_graph import SwitchingGraph, log_moves, log_normal
-from mjp.inference.switching_guide import Potentials
+from mjp.inference.switching_guide import Potentials, steps_first
 from mjp.processes.gaussian import Interval
 
 
@@ -53,7 +53,6 @@ def guided_paths(
     layout = model.layout
     known, free = layout.known_step, layout.free
     noise = jnp.zeros((layout.n_steps, *z.shape[1:]), z.dtype).at[free].set(z)
-    value = jnp.moveaxis(jnp.repeat(model.values[:, 1:], layout.per_edge, axis=1), 1, 0)
 
     def step(carry: tuple[Array, Array], own: Any) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         x, law = carry
@@ -74,9 +73,9 @@ def guided_paths(
     xs = (
         tuple(model.at),
         *potentials,
-        jnp.moveaxis(log_moves(model), 2, 0),
+        steps_first(log_moves(model), 2),
         noise,
-        value,
+        steps_first(model.values_at_ends, 1),
         known if known.any() else None,
     )
     (last, _), (before, weights) = lax.scan(step, (start, model.regimes.first.T), xs)
