@@ -1,5 +1,10 @@
 """Markov processes in NumPyro models."""
 
+# ruff: noqa: E402 (flags come before whatever might make JAX compute)
+from mjp import _xla_flags
+
+_xla_flags.disable_faulty_fusion()
+
 from mjp.fitting import Fit as Fit
 from mjp.fitting import fit as fit
 from mjp.graph import Graph as Graph
