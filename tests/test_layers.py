@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mjp"
 # Bottom to top. A module may import its own layer and the layers listed before it. The longest prefix
 # decides, so a sub-package can be given a layer of its own.
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
-    ("checks", ("mjp._checks", "mjp._by_content", "mjp._small_matrices")),
+    ("checks", ("mjp._checks", "mjp._by_content", "mjp._small_matrices", "mjp._xla_flags")),
     ("processes", ("mjp.processes",)),
     (
         "graph",

@@ -4,6 +4,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import networkx as nx
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -341,12 +342,12 @@ def test_what_does_not_fit_is_refused_when_it_is_conditioned(case):
         (lambda g: mjp.ConditionalCategorical(lambda x: x, ["a", "a"]), ValueError, "must be distinct"),
         (
             lambda g: (
-                g.root("n0", [3])
-                .edge("n0", "n", mjp.ReactionNetwork([("X -> 0", 1.0)]))
+                g.root("n0", ["S", "I"])
+                .edge("n0", "n", mjp.InteractingParticles.sir(nx.path_graph(2), 0.1, 0.1))
                 .edge("n", "m", mjp.ConditionalGaussian(lambda n: n, 1.0))
             ),
             TypeError,
-            "is a state of ReactionNetwork",
+            "is a state of InteractingParticles, where ConditionalGaussian takes vectors, counts",
         ),
     ],
 )
@@ -455,3 +456,118 @@ def test_gamma_processes_that_cannot_be_mixed():
     other.edge(("y",), "s", mjp.ConditionalCategorical(lambda y: jnp.append(y, 0.0), states=("a", "b")))
     with pytest.raises(ValueError, match=r"the rate of a GammaProcess is a number, or edges have one step"):
         mjp.condition(other)
+
+
+def progress(rate, levels):
+    """A process that only goes on, beside a vector; most entries of its transition matrices are zero."""
+    disease = mjp.MarkovJump({("well", "ill"): rate, ("ill", "dead"): 0.4}, states=["well", "ill", "dead"])
+    move = mjp.ConditionalGaussian(lambda x: 0.8 * x, 0.1)
+    graph = mjp.Graph().root("s0", "well").root("x0", dist.Normal(0.0, 1.0))
+    for t, level in enumerate(levels):
+        graph.edge(f"s{t}", f"s{t + 1}", disease, duration=1.0)
+        graph.edge(f"x{t}", f"x{t + 1}", move)
+        graph.observe((f"s{t + 1}", f"x{t + 1}"), lambda s, x: dist.Normal(s + x[0], 0.3), level)
+    return graph
+
+
+@pytest.mark.parametrize("what", ["evidence", "weight"])
+def test_gradients_where_states_cannot_be_reached(what):
+    def value(rate):
+        guided = mjp.condition(progress(rate, [1.3, 2.1]), max_jumps=8)
+        z = {name: 0.3 * jnp.ones(shape) for name, shape in guided.innovations.items()}
+        return guided.log_evidence if what == "evidence" else guided.push(z)[1]
+
+    value = jax.jit(value)
+    slope = (value(0.5 + 1e-5) - value(0.5 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(value)(0.5), slope, rtol=1e-4)
+
+
+def household(infection=0.3, exact=True):
+    """An epidemic of four, whose infected raise a vector, and one observation of both."""
+    network = mjp.ReactionNetwork([("S + I -> 2 I", infection), ("I -> R", 0.4)])
+    graph = mjp.Graph().root("e0", {"S": 3, "I": 1, "R": 0}).root("x0", dist.Normal(0.0, 1.0))
+    graph.edge("e0", "e1", network, duration=1.0).edge("e1", "e2", network, duration=1.0)
+    graph.edge(("e1", "x0"), "x1", mjp.ConditionalGaussian(lambda e, x: x + 0.3 * e["I"], 1.0))
+    graph.observe(("e1", "x1"), lambda e, x: dist.Normal(e["I"] + x[0], 1.0), 2.0)
+    graph.observe("e2", lambda e: dist.Normal(e["R"], 0.5), 1.2)
+    if exact:
+        graph.observe("e2", mjp.Exactly(), np.array([1.0, np.nan, np.nan]))
+    return graph, network
+
+
+def household_truth(network, exact):
+    found = network.reachable({"S": 3, "I": 1, "R": 0})
+    rates = np.asarray(network.generator(found))
+    kernel = expm(rates - np.diag(rates.sum(axis=1)))
+    infected, removed = found.states[:, 1], found.states[:, 2]
+    middle = kernel[0] * norm.pdf(2.0, 1.3 * infected, np.sqrt(3.0))
+    last = norm.pdf(1.2, removed, 0.5) * (found.states[:, 0] == 1 if exact else 1.0)
+    return np.log(middle @ kernel @ last)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_network_of_few_counts_beside_a_vector(exact):
+    graph, network = household(exact=exact)
+    agrees(graph, household_truth(network, exact))
+
+
+def test_counts_of_networks_that_mix_are_drawn():
+    graph, network = household()
+    path = mjp.simulate(graph, jax.random.key(0))
+    counts = path.label("e1")
+    assert sum(counts) == 4
+    assert path.edge("e0", "e1").at(0.0) == 0
+    draws, log_weights = jax.vmap(mjp.condition(graph).sample)(jax.random.split(jax.random.key(1), 20_000))
+    weights = np.exp(log_weights - logsumexp(log_weights))
+    states = network.reachable({"S": 3, "I": 1, "R": 0}).states
+    assert np.all(states[draws["e2"], 0] == 1)
+    rates = np.asarray(network.generator(network.reachable({"S": 3, "I": 1, "R": 0})))
+    kernel = expm(rates - np.diag(rates.sum(axis=1)))
+    last = norm.pdf(1.2, states[:, 2], 0.5) * (states[:, 0] == 1)
+    law = kernel[0] * norm.pdf(2.0, 1.3 * states[:, 1], np.sqrt(3.0)) * (kernel @ last)
+    infected = weights @ states[draws["e1"], 1]
+    np.testing.assert_allclose(infected, states[:, 1] @ law / law.sum(), atol=0.03)
+
+
+def test_networks_with_other_rates_share_their_states():
+    """An intervention: the second week another network, whose states are those of the first."""
+    first = mjp.ReactionNetwork([("S + I -> 2 I", 0.5), ("I -> R", 0.4)])
+    then = mjp.ReactionNetwork([("S + I -> 2 I", 0.1), ("I -> R", 0.4)])
+    graph = mjp.Graph().root("e0", {"S": 3, "I": 1, "R": 0}).root("x0", dist.Normal(0.0, 1.0))
+    graph.edge("e0", "e1", first, duration=1.0).edge("e1", "e2", then, duration=1.0)
+    graph.edge("x0", "x1", mjp.ConditionalGaussian(lambda x: x, 1.0))
+    graph.observe(("e2", "x1"), lambda e, x: dist.Normal(e["R"] + x[0], 0.5), 1.2)
+    found = first.reachable({"S": 3, "I": 1, "R": 0})
+    law = np.eye(len(found.states))[0]
+    for network in (first, then):
+        rates = np.asarray(network.generator(found))
+        law = law @ expm(rates - np.diag(rates.sum(axis=1)))
+    agrees(graph, np.log(law @ norm.pdf(1.2, found.states[:, 2], np.sqrt(2.25))))
+
+
+def mixed_with(network, first, *seen):
+    graph = mjp.Graph().root("e0", first).root("x0", dist.Normal(0.0, 1.0))
+    graph.edge("e0", "e1", network, duration=1.0)
+    graph.edge(("e0", "x0"), "x1", mjp.ConditionalGaussian(lambda e, x: x, 1.0))
+    return graph.observe("e1", *seen) if seen else graph
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([("0 -> A", 1.0)], {"A": 0}), "more than 2000 states can be reached from node 'e0'"),
+        (
+            ([("A -> 0", 1.0)], dist.Poisson(jnp.ones(1)).to_event(1)),
+            "the first counts at node 'e0' have a law",
+        ),
+        (
+            ([("A -> 0", 1.0)], {"A": 2}, mjp.Exactly(), np.array([3.0])),
+            r"counts \[3.0\] at node 'e1' cannot",
+        ),
+        (([("A -> 0", 1.0)], {"A": 2}, mjp.Exactly(), np.zeros(2)), "holds counts of A, got shape"),
+    ],
+)
+def test_networks_that_cannot_mix_are_refused(arguments, message):
+    reactions, *rest = arguments
+    with pytest.raises(ValueError, match=message):
+        mjp.condition(mixed_with(mjp.ReactionNetwork(reactions), *rest))

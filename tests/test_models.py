@@ -167,7 +167,7 @@ def test_lynx_and_hare_counts_follow_the_equations_of_the_diffusion():
     graph = lynx_hare_counts.populations((0.55, 0.026, 0.024, 0.77), jnp.full(2, 0.1), data)
     network = graph.edges[0].process
     hare, lynx = 30.0, 4.0
-    drift = network.propensities(0.0, jnp.array([300, 40])) @ network.stoichiometry / 10
+    drift = network.propensities(0.0, jnp.array([60, 8])) @ network.stoichiometry / 2
     expected = [hare * (0.55 - 0.026 * lynx), lynx * (0.024 * hare - 0.77)]
     np.testing.assert_allclose(drift, expected, rtol=1e-6)
     start = Series(data.times[:3], data.values[:3])
@@ -512,7 +512,7 @@ def test_maximise_works_in_float64_by_itself():
 @pytest.fixture
 def parameters(monkeypatch):
     """Draws the sites of a model from its prior, without the path."""
-    monkeypatch.setattr(mjp, "sample", lambda name, graph: None)
+    monkeypatch.setattr(mjp, "sample", lambda name, graph, **options: None)
 
     def draw(model, *args, **kwargs):
         sites = {}
@@ -537,7 +537,7 @@ def test_a_model_has_a_finite_density(name, parameters):
     for key, site in structure(entry.model, (data,), {}, jax.random.key(0)).items():
         if key.endswith("/innovations"):
             drawn[key] = jnp.zeros_like(site["value"])
-        elif key.endswith("/path"):
+        elif key.endswith(("/path", "/roots")):
             drawn[key] = site["value"]
             graph = graphs(entry, data)
             if has_agents(graph):

@@ -86,6 +86,7 @@ def bootstrap_filter(
     keys = typed(key)
     keys, in_order = keys.reshape(-1), keys.ndim > 0
     own_key = lambda i: jax.random.fold_in(keys[i % len(keys)], i)
+    most = min(size + 1, event_limit) if size else event_limit  # who has more events is lost anyhow
     n_blocks = len(blocks.pieces)
     root_key, last_key = own_key(n_blocks), own_key(n_blocks + 1)
     roots = jax.vmap(model.draw_roots)(jax.random.split(root_key, n))  # (n, w, d)
@@ -118,7 +119,7 @@ def bootstrap_filter(
             jnp.repeat(durations[chosen], n),
             (bits[0], bits[1]),
             0,
-            event_limit,
+            most,
         )
         end = jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
         short = lanes.unfinished | (lanes.n_events > size if size else False)

@@ -1,7 +1,6 @@
 """Observations of counts: their exact likelihoods, and what a Gaussian guide takes them for."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
 
 from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Graph, Observations
+from mjp.inference.seen_entries import check_whole, log_density_where_seen, partly_missing
 from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
 from mjp.processes.reaction_network import ReactionNetwork
 
@@ -69,30 +68,11 @@ class ObservedCounts(eqx.Module):
         return log_density_where_seen(self.likelihood(self.process.view(x)), value)
 
 
-def log_density_where_seen(law: Any, value: Array) -> Array:
-    """Log-density of a value, of which NaN entries are missing and independent of the others."""
-    seen = ~jnp.isnan(value)
-    while isinstance(law, dist.Independent):
-        law = law.base_dist
-    whole = seen if not law.event_shape else jnp.all(seen, axis=tuple(range(-len(law.event_shape), 0)))
-    number = value.astype(int) if law.is_discrete else value
-    number = jnp.where(seen, number, _inside(law, number))
-    density = law.log_prob(number)
-    with suppress(TypeError, NotImplementedError):  # of a law that does not say
-        density = jnp.where(law.support(number), density, -jnp.inf)
-    return jnp.sum(jnp.where(whole, density, 0.0))
-
-
 @dataclass(frozen=True, eq=False)
 class Positions(ByContent):
     """Where each node's observation stands; static, compared by content."""
 
     of_node: np.ndarray
-
-
-def _inside(law: Any, like: Array) -> Array:
-    """A value in the support of a law, for the place of a missing one."""
-    return jnp.broadcast_to(law.support.feasible_like(like), like.shape)
 
 
 def observed_counts(graph: Graph, process: ReactionNetwork, n_nodes: int) -> list[ObservedCounts]:
@@ -164,7 +144,11 @@ def _numbers(graph: Graph, observed: Observations, event: tuple[int, ...]) -> Ar
 
 
 def _check_support(graph: Graph, observed: Observations, law: Any, values: Array) -> None:
-    if not (is_concrete(values) and law.is_discrete):
+    if not is_concrete(values):
+        return
+    for i in np.flatnonzero(partly_missing(np.asarray(values))).tolist():
+        check_whole(law, np.asarray(values[i]), graph.describe_node(int(observed.nodes[i])))
+    if not law.is_discrete:
         return
     flat = np.asarray(values).reshape(len(values), -1)
     bad = np.argwhere(~np.isnan(flat) & ((flat != np.round(flat)) | (flat < 0)))

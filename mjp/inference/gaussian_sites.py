@@ -27,6 +27,7 @@ from mjp.inference.pinning import PinnedEdges, is_exact_observation
 from mjp.inference.positive_part import positive_part
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.potentials.rows import canonical_of
+from mjp.inference.seen_entries import check_whole, independent, partly_missing
 from mjp.inference.segments import Segments, segment_sum
 from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
 from mjp.processes.affine import Dependence, dependence, worst
@@ -215,9 +216,10 @@ class LaplaceSite(eqx.Module):
         law = independent(self.likelihood(x))
         seen = ~jnp.isnan(value)
         n_event = len(law.event_shape)
-        whole = jnp.all(seen, axis=tuple(range(value.ndim - n_event, value.ndim)))
+        event = tuple(range(value.ndim - n_event, value.ndim))
+        whole, some = jnp.all(seen, axis=event), jnp.any(seen, axis=event)
         safe = jnp.where(seen, value, self._filler())
-        return jnp.sum(jnp.where(whole, law.log_prob(safe), 0.0))
+        return jnp.sum(jnp.where(whole, law.log_prob(safe), jnp.where(some, jnp.nan, 0.0)))
 
     def _filler(self) -> Array:
         """A value that was observed, for the place of missing ones: the likelihood is finite there."""
@@ -319,14 +321,10 @@ def _site(graph: Graph, observed: Observations, dim: int) -> Any:
         exact = worst(mean) <= Dependence.AFFINE and constant
         site = GaussianSite(moments, None, None, values.reshape(m, -1), exact)
         return site if constant else SpreadSite(site)
+    if is_concrete(values):
+        for i in np.flatnonzero(partly_missing(np.asarray(values))).tolist():
+            check_whole(law, np.asarray(values[i]), graph.describe_node(int(observed.nodes[i])))
     return LaplaceSite(likelihood, values)
-
-
-def independent(law: Any) -> Any:
-    """The law without declarations that its axes belong to one event; its log-densities are summed anyway."""
-    while isinstance(law, dist.Independent):
-        law = law.base_dist
-    return law
 
 
 def moments_of(law: Any) -> tuple[Array, Array]:

@@ -33,11 +33,12 @@ from mjp._small_matrices import (
     times,
     transpose,
 )
-from mjp.inference.gaussian_sites import expanded, independent, moments_of
+from mjp.inference.gaussian_sites import expanded, moments_of
 from mjp.inference.path_sweeps import draw
 from mjp.inference.positive_part import positive_part
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.potentials.rows import canonical_of
+from mjp.inference.seen_entries import independent
 from mjp.processes import ConditionalCategorical, ConditionalGaussian
 
 _RIDGE = 1e-6

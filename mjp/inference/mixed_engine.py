@@ -15,6 +15,7 @@ from mjp.inference.belief_propagation import refer
 from mjp.inference.by_node import each
 from mjp.inference.condition import Guided, draw_innovations
 from mjp.inference.evidence_checks import check_finite_evidence
+from mjp.inference.finite_networks import with_finite_networks
 from mjp.inference.gamma_factor import GammaFactor
 from mjp.inference.joint_factors import GaussianFactor, Space
 from mjp.inference.jump_edges import buffer_of, jump_innovations, jump_paths, pieces_of
@@ -30,7 +31,7 @@ from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths, VectorTrajectory
 
 AUXILIARIES = ("guided mean", "prior mean")
-_COVERS = ("finite states", "several parents", "gaussian", "gamma tails")
+_COVERS = ("finite states", "several parents", "gaussian", "gamma tails", "counts")
 _ITERATIONS = 2
 
 
@@ -195,7 +196,7 @@ def _noisy_vectors(graph: MixedGraph) -> dict[Space, np.ndarray]:
 
 @register_engine(
     "mixed families",
-    covers=("finite states", "several parents", "gaussian", "gamma tails"),
+    covers=_COVERS,
     auxiliary="prior mean",
 )
 def condition_mixed(
@@ -214,6 +215,7 @@ def condition_mixed(
             f"auxiliary must be anchors of an earlier condition, or one of {list(AUXILIARIES)}, got "
             f"{auxiliary!r}"
         )
+    graph = with_finite_networks(graph)
     model = evaluate(graph, observed=observed)
     rounds = _ITERATIONS if iterations is None else iterations
     start = auxiliary if isinstance(auxiliary, References) else None
@@ -270,6 +272,7 @@ def _is_exact(model: MixedGraph) -> bool:
 @register_simulator("mixed families")
 def simulate_mixed(graph: Graph, key: Array) -> MixedTrajectory:
     """Draw the nodes forward, and their observations, those of several nodes last."""
+    graph = with_finite_networks(graph)
     path_key, single_key, joint_key = jax.random.split(key, 3)
     model = evaluate(graph, observed=False)
     z = draw_innovations(_innovations(model, buffer_of(model.jumps)), path_key)

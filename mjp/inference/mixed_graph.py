@@ -42,6 +42,7 @@ from mjp.inference.mixed_observations import (
     with_likelihoods,
 )
 from mjp.inference.mixed_spaces import abstract_state, any_parents, labels_of, of_parents, space_of
+from mjp.inference.particle_observations import log_or_never
 from mjp.inference.pinning import select_edges
 from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import rule_of
@@ -158,7 +159,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
         arrival = np.maximum(arrival, seen.evidence.arrival)
         likelihoods[space] = with_likelihoods(likelihoods[space], seen.evidence)
         if seen.roots:
-            laws = jnp.log(jnp.stack([law.astype(dtype) for law in seen.roots.values()], axis=-1))
+            laws = log_or_never(jnp.stack([law.astype(dtype) for law in seen.roots.values()], axis=-1))
             nodes = np.asarray(list(seen.roots))
             roots.append(StateRoots(Rows(nodes[:, None], nodes), space, laws))
     inserted = np.arange(n) != final
@@ -172,7 +173,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
         where = Rows(batch.every_parent, batch.children)
         factors.append(
             TableFactor(
-                tables=jnp.log(kernels.matrices.astype(dtype)),
+                tables=log_or_never(kernels.matrices.astype(dtype)),
                 inputs=jnp.asarray(kernels.index),
                 spaces=of_parents(spaces, where),
                 child=spaces[batch.children[0]],

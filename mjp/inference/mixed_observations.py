@@ -15,6 +15,7 @@ from mjp.graph import Edges, Graph, Observations
 from mjp.inference.gaussian_sites import Observed, sites_of
 from mjp.inference.joint_factors import LikelihoodFactor, Rows, SeenChildFactor, Space
 from mjp.inference.mixed_spaces import abstract_state, any_parents, of_parents
+from mjp.inference.particle_observations import log_or_never
 from mjp.inference.pinning import PinnedEdges
 from mjp.inference.rules.state_observations import UNKNOWN, StateEvidence
 from mjp.inference.state_tables import noisy_nodes
@@ -131,6 +132,6 @@ def with_likelihoods(total: Array, evidence: StateEvidence) -> Array:
     nodes = noisy_nodes(evidence)
     if len(nodes):
         potentials = evidence.potentials()
-        logs = jnp.log(potentials.values[nodes].T) + potentials.log_scale[nodes]
+        logs = log_or_never(potentials.values[nodes].T) + potentials.log_scale[nodes]
         total = total.at[:, nodes].add(logs.astype(total.dtype))
     return total

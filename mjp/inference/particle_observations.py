@@ -13,8 +13,8 @@ from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.agent_trajectory import ChainOrder
 from mjp.graph import Graph, Observations
-from mjp.inference.count_observations import log_density_where_seen
 from mjp.inference.rules.state_observations import by_state, log_density
+from mjp.inference.seen_entries import log_density_where_seen
 from mjp.observations import (
     EachAgent,
     Exactly,

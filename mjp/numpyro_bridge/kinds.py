@@ -20,7 +20,8 @@ _JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite stat
 
 def has_jump_path(graph: Graph) -> bool:
     """Whether the path of a graph is neither marginalised nor a smooth function of innovations."""
-    return any(isinstance(edges.process, ReactionNetwork) for edges in graph.edges)
+    counts = any(isinstance(edges.process, ReactionNetwork) for edges in graph.edges)
+    return counts and not mixes_families(graph)
 
 
 def mixes_families(graph: Graph) -> bool:

@@ -17,8 +17,9 @@ from mjp.processes.process import Process
 class ConditionalCategorical(FiniteStateProcess):
     """One of K states, with log-odds that depend on the parents; an edge is one step.
 
-    Parents may be vectors (d,) and states of finitely many, of which functions see the position. Where all
-    parents are of finitely many states, `mjp.ConditionalTable` says the same with exact conditioning.
+    Parents may be vectors (d,), states of finitely many, of which functions see the position, and the counts
+    of reaction networks that reach few states, which functions see by name. Where all parents are of
+    finitely many states, `mjp.ConditionalTable` says the same with exact conditioning.
 
         alarm = mjp.ConditionalCategorical(lambda x: jnp.array([0.0, x[0] - 2.0]), ["off", "on"])
         g.edge("temperature", "alarm", alarm)
@@ -53,6 +54,10 @@ class ConditionalCategorical(FiniteStateProcess):
         if logits.shape != (self.n_states,):
             raise ValueError(f"logits must return shape ({self.n_states},), got {logits.shape}")
         return jax.nn.log_softmax(logits)
+
+    def through(self, reading: Callable[[Callable], Callable]) -> "ConditionalCategorical":
+        """The process whose function reads the states of the parents as `reading` makes them."""
+        return ConditionalCategorical(reading(self.logits), self.states)
 
     def check_parents(self, edge: str, parents: Sequence[tuple[Hashable, Process | None]]) -> None:
         check_state_or_vector(self, edge, parents)

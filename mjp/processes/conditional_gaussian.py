@@ -14,13 +14,15 @@ from mjp.processes.finite_states import FiniteStateProcess
 from mjp.processes.gamma_process import GammaProcess
 from mjp.processes.gaussian import GaussianProcess
 from mjp.processes.process import Process
+from mjp.processes.reaction_network import ReactionNetwork
 
 
 class ConditionalGaussian(Process):
     r"""A vector with the law $N(\mu(x_1, \dots, x_p), Q(x_1, \dots, x_p))$ given its parents; an edge is one
     step.
 
-    Parents may be vectors (d,) and states of finitely many, of which functions see the position.
+    Parents may be vectors (d,), states of finitely many, of which functions see the position, and the counts
+    of reaction networks that reach few states, which functions see by name.
 
         drift = jnp.array([-0.1, 0.3])
         level = mjp.ConditionalGaussian(lambda x, regime: 0.9 * x + drift[regime], jnp.eye(1))
@@ -77,6 +79,12 @@ class ConditionalGaussian(Process):
                 raise ValueError(f"{name} must return shape {shape}, got {found.shape}")
         return mean.reshape(dim), noise.reshape(dim, dim)
 
+    def through(self, reading: Callable[[Callable], Callable]) -> "ConditionalGaussian":
+        """The process whose functions read the states of the parents as `reading` makes them."""
+        function = self.noise_function
+        noise = self.noise if function is None else reading(function)
+        return ConditionalGaussian(reading(self.mean), noise, dim=self.dim)
+
     def check_parents(self, edge: str, parents: Sequence[tuple[Hashable, Process | None]]) -> None:
         check_state_or_vector(self, edge, parents)
 
@@ -86,10 +94,10 @@ def check_state_or_vector(
 ) -> None:
     """Raise TypeError for a parent that is neither a vector nor one of finitely many states."""
     for name, into in parents:
-        known = FiniteStateProcess | GaussianProcess | GammaProcess | ConditionalGaussian
+        known = FiniteStateProcess | GaussianProcess | GammaProcess | ConditionalGaussian | ReactionNetwork
         if into is None or isinstance(into, known):
             continue
         raise TypeError(
             f"parent: {name!r} of {edge} is a state of {type(into).__name__}, where "
-            f"{type(process).__name__} takes vectors and states of finitely many"
+            f"{type(process).__name__} takes vectors, counts and states of finitely many"
         )

@@ -408,19 +408,26 @@ class ReactionNetwork(Process):
             the process, whose states are labelled by tuples of counts, and these counts (n, d).
         """
         found = self.reachable(initial, bounds=bounds, total=total, max_states=max_states)
+        labels: list = [tuple(state) for state in found.states.tolist()]
+        leaves = bool(np.any(found.target == len(labels)))
+        process = MarkovJump(self.generator(found), labels + ["outside"] * leaves, breaks=self.breaks)
+        return process, found.states
+
+    def generator(self, found: Reachable) -> Array:
+        """Rates (n, n) between the states that can be reached, (pieces, n, n) where rates change in time.
+
+        With one state more, the last, where reactions lead outside of the bounds. The diagonal is zero.
+        """
         n = len(found.states)
-        leaves = bool(np.any(found.target == n))
+        size = n + bool(np.any(found.target == n))
         columns = tuple(jnp.asarray(found.states).T)
         pieces = []
         for piece in range(self.n_pieces):
             constants = self.constants(piece)
             rates = jax.vmap(lambda *x, c=constants: jnp.stack(self.propensities_from(c, x)))(*columns)
-            matrix = jnp.zeros((n + leaves, n + leaves), rates.dtype)
+            matrix = jnp.zeros((size, size), rates.dtype)
             pieces.append(matrix.at[found.source, found.target].add(rates[found.source, found.reaction]))
-        labels: list = [tuple(state) for state in found.states.tolist()]
-        generator = jnp.stack(pieces) if self.breaks else pieces[0]
-        process = MarkovJump(generator, labels + ["outside"] * leaves, breaks=self.breaks)
-        return process, found.states
+        return jnp.stack(pieces) if self.breaks else pieces[0]
 
 
 def _call(function: Callable, reads_time: bool, time: Any, counts: Counts) -> Any:

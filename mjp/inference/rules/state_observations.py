@@ -16,6 +16,7 @@ from mjp.graph import Graph, Observations
 from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, SNAPSHOT
 from mjp.inference.rules.table_checks import check_tables
+from mjp.inference.seen_entries import check_whole, log_density_where_seen, partly_missing
 from mjp.inference.segments import Segments, take
 from mjp.observations import Exactly, Misclassified, is_missing
 from mjp.processes.finite_states import FiniteStateProcess
@@ -153,22 +154,24 @@ class StateEvidence:
             raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
         check_tables(likelihood, self.process.n_states)
         inverse = inverse.reshape(-1)
-        if law.is_discrete and is_concrete(distinct):
-            self._refuse(distinct, nodes, inverse, distinct != np.round(distinct), law)
-            distinct = distinct.astype(int)
+        # missing entries among numbers that are known only at run time are found there
+        in_parts = distinct.dtype.kind == "f"
         if is_concrete(distinct):
-            outside = _outside(likelihood, distinct, self.process.n_states)
+            part = partly_missing(distinct)
+            in_parts = bool(part.any())
+            for i in np.flatnonzero(part).tolist():
+                check_whole(law, distinct[i], self._where(int(nodes[i])))
+            if law.is_discrete:
+                fractions = ~np.isnan(distinct) & (distinct != np.round(distinct))
+                self._refuse(distinct, nodes, inverse, fractions, law)
+                distinct = distinct if in_parts else distinct.astype(int)
+            outside = np.zeros(len(distinct), dtype=bool)
+            if not part.all():
+                outside[~part] = _outside(likelihood, distinct[~part], self.process.n_states)
             self._refuse(distinct, nodes, inverse, outside, law)
         values = jnp.asarray(distinct)
-        # missing values among numbers that are known only at run time are found there
-        gone = jnp.isnan(values).reshape(len(distinct), -1).any(axis=1) if values.dtype.kind == "f" else None
-        if gone is not None:
-            values = jnp.where(gone.reshape(-1, *[1] * (values.ndim - 1)), 0.0, values)
-        if law.is_discrete:
-            values = values.astype(int)
-        log_values = by_state(lambda state: log_density(likelihood(state), values), self.process.n_states).T
-        if gone is not None:
-            log_values = jnp.where(gone[:, None], 0.0, log_values)
+        density = _log_density_of_parts if in_parts else log_density
+        log_values = by_state(lambda state: density(likelihood(state), values), self.process.n_states).T
         table = Categorical.from_log(log_values)
         row = np.full(len(self.known), len(distinct))
         row[nodes] = inverse
@@ -182,24 +185,27 @@ class StateEvidence:
         self.factors.append((table, row))
 
     def _numbers(self, values: Any, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers (n, ...), and which rows are missing; of rows that are missing in part, entries are NaN."""
         array = np.asarray(values)
         if array.dtype == object:
-            missing = np.asarray([is_missing(v) for v in array])
-            filled = [0.0 if gone else v for v, gone in zip(array, missing, strict=True)]
+            present = [v for v in array if not is_missing(v)]
+            nothing = np.full(np.shape(present[0]) if present else (), np.nan)
+            rows = [nothing if is_missing(v) else v for v in array]
             try:
-                array = np.asarray(filled, dtype=float)
+                array = np.asarray(rows, dtype=float)
             except (TypeError, ValueError):
-                bad = next(i for i, v in enumerate(filled) if not np.isscalar(v) or isinstance(v, str))
+                bad = next(
+                    (i for i, v in enumerate(rows) if isinstance(v, str) or np.shape(v) != nothing.shape), 0
+                )
                 raise ValueError(
-                    f"{self._where(int(nodes[bad]))}: expected a number, got {filled[bad]!r}"
+                    f"{self._where(int(nodes[bad]))}: expected a number, got {rows[bad]!r}"
                 ) from None
-            return array, missing
-        missing = np.isnan(array.reshape(len(array), -1)).any(axis=1) if array.dtype.kind == "f" else None
-        if missing is None:
+        if array.dtype.kind != "f":
             return array, np.zeros(len(array), dtype=bool)
         if np.any(np.isinf(array)):
             bad = int(np.argmax(np.isinf(array.reshape(len(array), -1)).any(axis=1)))
             raise ValueError(f"{self._where(int(nodes[bad]))}: expected a finite value, got {array[bad]}")
+        missing = np.isnan(array.reshape(len(array), -1)).all(axis=1)
         return np.where(missing.reshape(-1, *[1] * (array.ndim - 1)), 0.0, array), missing
 
     def _refuse(
@@ -276,6 +282,11 @@ def log_density(law: Any, values: Array) -> Array:
     with suppress(TypeError, NotImplementedError):  # of a law that does not say
         density = jnp.where(law.support(values), density, -jnp.inf)
     return density.sum(axis=tuple(range(1, density.ndim)))
+
+
+def _log_density_of_parts(law: Any, values: Array) -> Array:
+    """Log-density of each of the values (n, ...), of which entries may be missing."""
+    return jax.vmap(lambda value: log_density_where_seen(law, value))(values)
 
 
 def _merged(observations: list[Observations]) -> list[Observations]:
