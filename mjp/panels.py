@@ -69,7 +69,9 @@ class Panel:
             frame: the data.
             subject, time, state: names of columns, read as in `Panel.from_arrays`.
             covariates: list of names of columns. Levels of a categorical column keep their order.
-            drop_missing: leave out every row in which some covariate is missing.
+            drop_missing: leave out every row in which some covariate is missing, but a subject's last, where
+                it is not used. What was observed on rows that are left out is lost; to carry covariates
+                forward instead, fill the frame with `frame.groupby(subject)[covariates].ffill()`.
 
         Raises:
             TypeError: `frame` is not a DataFrame, `covariates` is a string, or a column has a wrong type.
@@ -123,7 +125,9 @@ class Panel:
                 a censored state. Whole numbers are labels unless some value of the column has a fraction.
             covariates: (rows,) columns by name: finite numbers, or strings or bools, which are coded to
                 integers in sorted order.
-            drop_missing: leave out every row in which some covariate is missing.
+            drop_missing: leave out every row in which some covariate is missing, but a subject's last, where
+                it is not used. What was observed on rows that are left out is lost; to carry covariates
+                forward instead, fill the frame with `frame.groupby(subject)[covariates].ffill()`.
 
         Raises:
             TypeError: a column is not a sequence, or holds values of a wrong type (a date as time, say).
@@ -163,9 +167,10 @@ class Panel:
 
         rows = np.arange(n_rows)
         if drop_missing and coded:
-            rows = np.flatnonzero(~np.any([np.isnan(values) for values in coded.values()], axis=0))
-            if len(rows) == 0:
+            missing = np.any([np.isnan(values) for values in coded.values()], axis=0)
+            if missing.all():
                 raise ValueError(f"drop_missing: no row is left; every row misses one of {', '.join(coded)}")
+            rows = np.flatnonzero(~missing | _is_last(labels, times))
 
         index = defaultdict[Hashable, int](
             count().__next__
@@ -504,6 +509,17 @@ def _coded(column: np.ndarray, name: str, dtype: Any) -> tuple[np.ndarray, tuple
     return np.fromiter(map(code.__getitem__, column), np.float64, len(column)), levels
 
 
+def _is_last(labels: list, times: np.ndarray) -> np.ndarray:
+    """Whether each row is the last of its subject."""
+    last: dict[Hashable, int] = {}
+    for row, label in enumerate(labels):
+        if label not in last or times[row] > times[last[label]]:
+            last[label] = row
+    found = np.zeros(len(times), dtype=bool)
+    found[list(last.values())] = True
+    return found
+
+
 def _carried(
     values: np.ndarray,
     first: np.ndarray,
@@ -517,7 +533,8 @@ def _carried(
     if len(bad := np.flatnonzero(missing & ~last)):
         raise ValueError(
             f"covariate {name!r}: {where(bad[0])} is missing (the first of {len(bad)}); expected a value on "
-            "every row but a subject's last; fill them in, or leave such rows out with drop_missing=True"
+            "every row but a subject's last; fill them in (frame.groupby(subject).ffill() carries the last "
+            "value forward), or leave such rows out with drop_missing=True"
         )
     if len(bad := np.flatnonzero(np.isinf(values))):
         raise ValueError(f"covariate {name!r}: {where(bad[0])} is {values[bad[0]]}; expected a finite number")

@@ -25,6 +25,8 @@ from mjp.observations import (
 from mjp.panels import Panel
 from mjp.processes import MarkovChain, MarkovJump, Process
 
+_SAME_GAP = 0.01  # relative: some years have a day more
+
 
 class Chain(Graph):
     """A chain of T nodes, or several independent chains over the same times."""
@@ -331,14 +333,34 @@ def panel(process: Process, panel: Panel, *, observe: Likelihood, initial: Any =
             taken as seen without error.
 
     Raises:
-        ValueError: no `initial`, and a subject whose first state is missing, censored or not a state.
+        ValueError: no `initial`, and a subject whose first state is missing, censored or not a state; a
+            process in discrete time whose rows are not all the same time apart.
         TypeError: `panel` is not a Panel.
     """
     _check_process(process)
     if not isinstance(panel, Panel):
         raise TypeError(f"panel must be a mjp.Panel, got {type(panel).__name__}; see mjp.Panel.from_frame")
     check_likelihood(observe)
+    if isinstance(process, MarkovChain):
+        _check_steps(process, panel)
     return PanelGraph(process, panel, observe, initial)
+
+
+def _check_steps(process: Process, panel: Panel) -> None:
+    """Raise ValueError unless all rows of a subject are one step apart."""
+    rows = np.flatnonzero(~panel.is_last)
+    gaps = panel.times[rows + 1] - panel.times[rows]
+    if len(gaps) == 0:
+        return
+    step = float(np.median(gaps))
+    bad = np.flatnonzero(np.abs(gaps - step) > _SAME_GAP * step)
+    if len(bad):
+        row = int(rows[bad[0]])
+        raise ValueError(
+            f"panel: {type(process).__name__} goes one step from a row to the next, which most are {step:g} "
+            f"apart, but the row after {panel.describe_row(row)} comes {gaps[bad[0]]:g} later; give a row "
+            "for every step, with the state None where nothing was seen, or use mjp.MarkovJump"
+        )
 
 
 class PanelGraph(Graph):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mjp
 from mjp.panels import Panel
 
 
@@ -145,12 +146,14 @@ def test_a_covariate_may_be_missing_on_the_last_row_only():
     assert alone.covariates["x"].tolist() == [0]
 
 
-def test_drop_missing_leaves_out_every_row_with_a_missing_covariate():
+def test_drop_missing_leaves_out_rows_with_a_missing_covariate_but_the_last():
     p = panel(visits(age=[52.0, np.nan, np.nan, np.nan, 51.0]), drop_missing=True)
-    assert p.subjects == ("b",)
-    assert p.times.tolist() == [1, 2]
-    assert p.n_dropped == 3
-    assert repr(p) == "Panel(1 subjects, 2 rows, times 1 to 2, covariates: age, sex, 3 rows dropped)"
+    assert p.subjects == ("b", "a")
+    assert p.times.tolist() == [1, 2, 1.5]
+    assert p.n_dropped == 2
+    assert repr(p) == "Panel(2 subjects, 3 rows, times 1 to 2, covariates: age, sex, 2 rows dropped)"
+    died = panel(visits(age=[np.nan, 40.0, 50.0, np.nan, 51.0]), drop_missing=True)
+    assert (died.n_dropped, len(died.times)) == (0, 5)
     assert panel(drop_missing=True).n_dropped == 0
 
 
@@ -384,3 +387,15 @@ def test_bad_arrays(arguments, error, message):
 def test_bad_calls(call, error, message):
     with pytest.raises(error, match=message):
         call(panel())
+
+
+def test_a_chain_in_discrete_time_takes_rows_that_are_one_step_apart():
+    transition = np.array([[0.9, 0.1], [0.2, 0.8]])
+    chain = mjp.MarkovChain(transition, states=["a", "b"])
+    build = lambda times: mjp.panel(
+        chain, Panel.from_arrays([1] * len(times), times, ["a"] * len(times), {}), observe=mjp.Exactly()
+    )
+    found = mjp.condition(build([2010.0, 2011.0, 2012.003])).log_evidence
+    np.testing.assert_allclose(found, [2 * np.log(0.9)], rtol=1e-6)
+    with pytest.raises(ValueError, match="row after subject 1 at time 2 comes 3 later; give a row"):
+        build([0.0, 1.0, 2.0, 5.0])

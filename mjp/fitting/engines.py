@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpyro.infer import HMC, NUTS, Gibbs
+from numpyro.infer import HMC, NUTS, Gibbs, init_to_median
 from numpyro.infer.mcmc import MCMCKernel
 
 from mjp.inference.agent_jump_law import AgentJumpLaw
@@ -23,7 +23,8 @@ from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, ROUGH, latent_sites
 
 _BLOCK = 8  # innovations that are proposed together, where paths jump
 _SWEEPS = 4  # through the agents, whose paths are cheaper to draw than NUTS given paths is, and slower to mix
-_DENSE_UP_TO = 60  # parameters; beyond, a dense mass matrix takes too many draws to estimate
+_PER_PARAMETER = 16  # draws of the warm-up without which a dense mass matrix is not well estimated
+_DENSE_UP_TO = 60  # parameters
 
 
 def check_engine(engine: Any) -> None:
@@ -35,9 +36,12 @@ def check_engine(engine: Any) -> None:
 
 
 def choose_engine(
-    model: Callable, engine: str | MCMCKernel, args: tuple, kwargs: dict
+    model: Callable, engine: str | MCMCKernel, args: tuple, kwargs: dict, warmup: int = 1000
 ) -> tuple[str, Callable[[], MCMCKernel]]:
     """Name of the engine and a maker of fresh kernels.
+
+    NUTS starts every chain at the median of some prior draws, another one for each chain: where a posterior
+    has several modes, such as those with labels switched, the prior says which is meant.
 
     Raises:
         ValueError: a model without latent sites, or with discrete ones; an engine that does not suit it.
@@ -67,15 +71,16 @@ def choose_engine(
         raise ValueError(f"engine: NUTS cannot sample the path {paths[0]!r}, which jumps; use 'auto'")
     agents = [name for name in paths if isinstance(sites[name]["fn"], AgentPathLaw | AgentJumpLaw)]
     size = sum(int(np.size(sites[name]["value"])) for name in parameters)
+    dense = size <= min(_DENSE_UP_TO, warmup // _PER_PARAMETER)
     if agents:
         laws = {name: sites[name]["fn"] for name in agents}
-        return _agents(model, laws, [n for n in paths if n not in agents], bool(parameters), size)
+        return _agents(model, laws, [n for n in paths if n not in agents], bool(parameters), dense)
     if paths:
         if not parameters:
             return "particle Gibbs", lambda: Gibbs([(ParticleGibbs(model), paths)])
         return (
             "particle Gibbs, NUTS given paths, particle marginal moves",
-            lambda: ParticleMarginal(model, dense_mass=size <= _DENSE_UP_TO),
+            lambda: ParticleMarginal(model, dense_mass=dense),
         )
     rough = [name for name, site in sites.items() if site["infer"].get(ROUGH)]
     if rough:
@@ -85,10 +90,14 @@ def choose_engine(
             model, rough, len(rough) < len(sites), sum(int(np.size(sites[n]["value"])) for n in rough)
         )
     if len(parameters) == len(sites):
-        return "NUTS", lambda: NUTS(model, dense_mass=size <= _DENSE_UP_TO)
+        return "NUTS", lambda: _nuts(model, dense)
     # given a good guide, innovations are nearly standard normal and independent of the parameters
-    blocks: Any = [tuple(parameters)] if parameters and size <= _DENSE_UP_TO else False
-    return "NUTS on parameters and innovations", lambda: NUTS(model, dense_mass=blocks)
+    blocks: Any = [tuple(parameters)] if parameters and dense else False
+    return "NUTS on parameters and innovations", lambda: _nuts(model, blocks)
+
+
+def _nuts(model: Callable, dense: Any = False) -> NUTS:
+    return NUTS(model, dense_mass=dense, init_strategy=init_to_median)
 
 
 def _rough(
@@ -98,7 +107,7 @@ def _rough(
 
     def make() -> MCMCKernel:
         own = CrankNicolson(model, rough, blocks=-(-size // _BLOCK))
-        return Gibbs([(own, rough), (NUTS(model), None)]) if others else own
+        return Gibbs([(own, rough), (_nuts(model), None)]) if others else own
 
     return "pCN on innovations" + (", NUTS given innovations" if others else ""), make
 
@@ -108,7 +117,7 @@ def _agents(
     agents: dict[str, AgentPathLaw | AgentJumpLaw],
     counts: list[str],
     parameters: bool,
-    size: int,
+    dense: bool,
 ) -> tuple[str, Callable[[], MCMCKernel]]:
     """Gibbs over paths of interacting particles, those of reaction networks, and parameters."""
     in_steps = [name for name, law in agents.items() if isinstance(law, AgentPathLaw)]
@@ -124,7 +133,7 @@ def _agents(
         blocks += [(IndividualForwardBackward(model, sweeps=sweeps), in_steps)] if in_steps else []
         blocks += [(IndividualUniformization(model), in_time)] if in_time else []
         blocks += [(ParticleGibbs(model), counts)] if counts else []
-        blocks += [(NUTS(model, dense_mass=size <= _DENSE_UP_TO), None)] if parameters else []
+        blocks += [(_nuts(model, dense), None)] if parameters else []
         return AgentGibbs(blocks)
 
     return ", ".join(names), make

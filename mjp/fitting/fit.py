@@ -72,7 +72,7 @@ def fit(
     # a kernel draws with the guides of the model as it is, and its paths are read with them
     if not isinstance(engine, MCMCKernel):
         model = prepared(model, args, kwargs)
-    name, make_kernel = choose_engine(model, engine, args, kwargs)
+    name, make_kernel = choose_engine(model, engine, args, kwargs, warmup)
     block = min(_BLOCK, max(warmup, draws))
     runner = Runner(make_kernel, args, kwargs, warmup, block)
     settings = {
