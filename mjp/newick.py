@@ -33,7 +33,9 @@ def parse_newick(text: str, default_length: float | None = None) -> nx.DiGraph:
     """Read one tree in Newick format, such as `((a:1,b:1):0.5,c:1.5);`.
 
     Labels may be quoted (`'it''s'`), underscores are kept as they are, and `[comments]` are skipped. Inner
-    nodes without a label are called `node1`, `node2`, ... in preorder, passing over labels in the text.
+    nodes without a label are called `node1`, `node2`, ... in preorder, passing over labels in the text. So
+    are those whose labels are numbers, if one of them occurs twice: these are not names but support values,
+    such as bootstrap percentages, and are kept as the attribute `support` of the nodes.
 
     Args:
         text: the tree, ending with a semicolon.
@@ -59,6 +61,7 @@ def parse_newick(text: str, default_length: float | None = None) -> nx.DiGraph:
     lengths: list[float | None] = []
     starts: list[int] = []
     taken: set[str] = set()
+    numbers: dict[int, tuple[str, int]] = {}  # labels of inner nodes that are numbers, with their positions
     open_nodes: list[int] = []
 
     def fail(position: int, problem: str) -> NoReturn:
@@ -97,7 +100,9 @@ def parse_newick(text: str, default_length: float | None = None) -> nx.DiGraph:
                 name(node, token, position)
                 state = "colon"
             elif state == "label":
-                if token:
+                if _is_number(token):
+                    numbers[node] = (token, position)
+                elif token:
                     name(node, token, position)
                 state = "colon"
             elif state == "length":
@@ -128,7 +133,7 @@ def parse_newick(text: str, default_length: float | None = None) -> nx.DiGraph:
             if open_nodes and lengths[node] is None:
                 if default_length is None:
                     which = repr(labels[node]) if labels[node] else f"opened at position {starts[node]}"
-                    fail(position, f"node {which} has no branch length; expected one, or a default_length")
+                    fail(position, f"node {which} has no branch length; expected one after ':'")
                 lengths[node] = float(default_length)
             if token == ")":
                 node = open_nodes.pop()
@@ -141,12 +146,20 @@ def parse_newick(text: str, default_length: float | None = None) -> nx.DiGraph:
             fail(len(text), unclosed())
         fail(len(text), f"the text ends; expected {'a branch length' if state == 'length' else repr(';')}")
 
+    support = {}
+    distinct = {label for label, _ in numbers.values()}
+    if len(distinct) < len(numbers) or distinct & taken:
+        support = {node: float(label) for node, (label, _) in numbers.items()}
+    else:
+        for inner, (label, position) in numbers.items():
+            name(inner, label, position)
     free = (candidate for i in count(1) if (candidate := f"node{i}") not in taken)
     names = [label or next(free) for label in labels]
     graph = nx.DiGraph(root=names[0])
     if lengths[0] is not None:
         graph.graph["root_length"] = lengths[0]
     graph.add_nodes_from(names)
+    nx.set_node_attributes(graph, {names[node]: value for node, value in support.items()}, "support")
     graph.add_edges_from(
         (names[parent], child, {"length": length})
         for child, parent, length in zip(names[1:], parents[1:], lengths[1:], strict=True)
@@ -168,6 +181,13 @@ def _tokens(text: str, fail: Callable[[int, str], NoReturn]) -> Iterator[tuple[s
         elif match.lastgroup == "word":
             yield "label", match["word"], position
         position = match.end()
+
+
+def _is_number(token: str) -> bool:
+    try:
+        return math.isfinite(float(token))
+    except ValueError:
+        return False
 
 
 def _length(token: str, fail: Callable[[str], NoReturn]) -> float:

@@ -101,6 +101,8 @@ class LinearGaussianObservation:
 class Misclassified:
     """The state is seen with errors: state j is recorded with probability matrix[i, j] in state i.
 
+    A set of labels is a record that is known only to be one of them.
+
     Args:
         matrix: (K, K), rows (true states) summing to one; or (K, M) with `labels` for the M outcomes.
         entry: states that are seen without error and at their exact time of entry, as in `Exactly`.

@@ -219,9 +219,9 @@ VALUES = {
         panel(["a", {"a", "z"}, "a", "b"]),
         "subject 1 at time 1: unknown state 'z'",
     ),
-    "set for a misclassified state": (
-        panel(["a", {"a", "b"}, "a", "b"], observe=misclassified()),
-        "subject 1 at time 1: a misclassified state cannot be a set",
+    "set with an unknown outcome": (
+        panel(["a", {"a", "z"}, "a", "b"], observe=misclassified()),
+        "subject 1 at time 1: unknown state 'z'; expected some of ",
     ),
     "unknown outcome": (
         panel(["a", "z", "a", "b"], observe=misclassified()),

@@ -115,6 +115,7 @@ def several_likelihoods():
     weights[:3] *= (uniform <= width) / width
     for t, pair in ((0, [0, 1]), (1, [2, 2]), (3, [0.5, 0.1])):
         weights[t] *= norm.pdf(pair[0], states) * norm.pdf(pair[1], states)
+    weights[2] *= norm.pdf(1, states)  # the other entry is missing
     return graph, [line([TRANSITION] * 3, weights)]
 
 
@@ -322,13 +323,16 @@ def panel_covariates_with_breaks():
 
 
 def panel_misclassified(initial):
-    subjects = {name: (times, [None if isinstance(s, set) else s for s in states])
-                for name, (times, states) in SUBJECTS.items()}  # fmt: skip
     law = None if initial is None else INITIAL
     process, observe = mjp.MarkovJump(RATES, list("abd")), mjp.Misclassified(ERRORS, entry="d")
-    graph = mjp.panel(process, panel_of(subjects), observe=observe, initial=initial)
-    weight = lambda state: np.ones(K) if state is None else ERRORS[:, "abd".index(state)]
-    return graph, panel_components(deaths, weight, law, subjects=subjects)
+    graph = mjp.panel(process, panel_of(), observe=observe, initial=initial)
+
+    def weight(state):
+        if state is None:
+            return np.ones(K)
+        return sum(ERRORS[:, "abd".index(label)] for label in (state if isinstance(state, set) else [state]))
+
+    return graph, panel_components(deaths, weight, law)
 
 
 def panel_measured():

@@ -53,6 +53,18 @@ def test_dialects(text, names, lengths):
     assert [length for *_, length in edges(graph)] == lengths
 
 
+def test_numbers_that_occur_twice_are_support_values():
+    graph = parse_newick("((a:1,b:1)90:1,((c:1,d:1)90:1,e:1)100:1);")
+    assert list(graph) == ["node1", "node2", "a", "b", "node3", "node4", "c", "d", "e"]
+    assert dict(graph.nodes(data="support", default=None)) == {
+        **dict.fromkeys(["node1", *"abcde"]),
+        "node2": 90.0,
+        "node3": 100.0,
+        "node4": 90.0,
+    }
+    assert list(parse_newick("((1:1,2:1)1:1,3:1);")) == ["node1", "node2", "1", "2", "3"]
+
+
 def test_root_length_is_kept_on_the_graph():
     assert parse_newick("(a:1,b:1)r:0.25;").graph == {"root": "r", "root_length": 0.25}
     assert parse_newick("a:0.5;").graph == {"root": "a", "root_length": 0.5}
@@ -93,7 +105,7 @@ def test_default_length_fills_in_all_branches_but_the_root():
         ("(a:,b:1);", r"unexpected ','; expected a branch length after ':', at position 3"),
         ("(a:1:2,b:1);", r"unexpected ':'.*after a branch length"),
         ("(a:1,a:1);", r"label 'a' occurs twice.*position 5"),
-        ("((a:1,b:1)90:1,(c:1,d:1)90:1);", r"label '90' occurs twice.*inner nodes too"),
+        ("((a:1,b:1)ab:1,(c:1,d:1)ab:1);", r"label 'ab' occurs twice.*inner nodes too"),
         ("(a:1,);", r"unexpected '\)'; expected the label of a leaf.*position 5"),
         ("(:1,b:1);", r"unexpected ':'; expected the label of a leaf"),
         ("('':1,b:1);", r"leaf has an empty label.*position 1"),

@@ -74,7 +74,9 @@ def node_coords(name: str, graph: Graph) -> tuple[str, dict[str, Any]]:
     dim = f"{name}_node"
     if graph.kind == "panel":
         panel = graph.panel  # type: ignore[attr-defined]
-        subjects = np.asarray([str(s) for s in panel.subjects])[panel.subject_of_row]
+        subjects = np.asarray(panel.subjects)
+        subjects = subjects if subjects.ndim == 1 else np.asarray([str(s) for s in panel.subjects])
+        subjects = subjects[panel.subject_of_row]
         return dim, {"subject_of_node": (dim, subjects), "time_of_node": (dim, panel.times)}
     if graph.kind == "chain" and not graph.batch_shape:
         return "time", {"time": node_times(graph)}

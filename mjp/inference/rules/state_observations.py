@@ -115,14 +115,18 @@ class StateEvidence:
                 f"{likelihood.matrix.shape}"
             )
         position = {label: i for i, label in enumerate(outcomes)}
-        row = np.full(len(self.known), len(outcomes))
+        row = np.full(len(self.known), -1)
+        censored: dict[frozenset, int] = {}
         for node, label in zip(observed.nodes.tolist(), self._labels(observed), strict=True):
             if is_missing(label):
                 continue
             if isinstance(label, set | frozenset):
-                raise ValueError(
-                    f"{self._where(node)}: a misclassified state cannot be a set, got {set(label)}"
-                )
+                unknown = [one for one in label if one not in position]
+                if unknown or not label:
+                    what = f"unknown state {unknown[0]!r}" if unknown else "a censored state needs a label"
+                    raise ValueError(f"{self._where(node)}: {what}; expected some of {list(outcomes)}")
+                row[node] = censored.setdefault(frozenset(label), len(outcomes) + len(censored))
+                continue
             if label in states and states.index(label) in entry:
                 self.set_known(node, label)
                 self.arrival[node] = ENTRY
@@ -133,7 +137,9 @@ class StateEvidence:
                 )
             row[node] = position[label]
         table = likelihood.matrix.T
-        self._factor(table, jnp.zeros(table.shape[0], table.dtype), row)
+        sets = [table[np.asarray([position[one] for one in labels])].sum(axis=0) for labels in censored]
+        table = jnp.concatenate([table, *(one[None] for one in sets)])
+        self._factor(table, jnp.zeros(table.shape[0], table.dtype), np.where(row < 0, len(table), row))
 
     def _through(self, observed: Observations, likelihood: Callable[[Any], Distribution]) -> None:
         values, nodes = observed.values, observed.nodes
