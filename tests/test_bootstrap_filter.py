@@ -104,6 +104,8 @@ def test_a_limit_that_is_too_low_is_reported():
     assert found.overflow > 0
     with pytest.raises(ValueError, match="event_limit"):
         mjp.smc(graph, jax.random.key(0), 200, guided=False, event_limit=0)
+    with pytest.raises(TypeError, match="a bootstrap filter has no option but event_limit, got clipp"):
+        mjp.smc(graph, jax.random.key(0), 200, guided=False, clipp=1)
 
 
 def test_bad_propensities_are_refused():

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -12,6 +13,7 @@ import pytest
 from numpyro.infer import NUTS
 
 import mjp
+from mjp.fitting.engines import choose_engine
 
 PANEL = mjp.Panel.from_arrays(
     np.repeat(np.arange(30), 4),
@@ -216,3 +218,25 @@ def test_a_discrete_latent_site_is_refused():
 
     with pytest.raises(ValueError, match="'k' is discrete"):
         mjp.fit(model, progress=False)
+
+
+def two_levels(seen):
+    """Two labelled levels far from zero, of which the prior says which is which."""
+    level = numpyro.sample("level", dist.Normal(jnp.array([50.0, 60.0]), 1.0).to_event(1))
+    move = mjp.MarkovChain(jnp.array([[0.9, 0.1], [0.1, 0.9]]))
+    chain = mjp.chain(move, np.arange(4), initial=dist.Categorical(jnp.full(2, 0.5)))
+    mjp.sample("s", chain.observe_each(lambda s: dist.Normal(level[s], 5.0), seen))
+
+
+def test_chains_start_near_the_prior_median():
+    data = (np.array([50.0, 51.0, 60.0, 61.0]),)
+    _, make = choose_engine(two_levels, "auto", data, {})
+    for seed in range(3):
+        start = make().init(jax.random.key(seed), 10, None, data, {}).z["level"]
+        np.testing.assert_allclose(start, [50.0, 60.0], atol=1.5)
+
+
+@pytest.mark.parametrize(("warmup", "dense"), [(1000, True), (20, False)])
+def test_a_dense_mass_matrix_needs_a_warm_up(warmup, dense):
+    _, make = choose_engine(two_levels, "auto", (np.zeros(4),), {}, warmup)
+    assert make()._dense_mass is dense

@@ -39,7 +39,11 @@ def count_particles(
             model = conditioned.model
             ahead = look_ahead(model, conditioned.guide, float(trust))
         else:
-            model = evaluate(graph, None, **options)
+            if options:
+                raise TypeError(
+                    f"smc: a bootstrap filter has no option but event_limit, got {', '.join(sorted(options))}"
+                )
+            model = evaluate(graph, None)
         result = bootstrap_filter(model, key, particles, 0, event_limit, ahead)
     else:
         conditioned = condition(graph, **options)

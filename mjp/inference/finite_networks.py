@@ -175,7 +175,8 @@ def _reachable(networks: list[ReactionNetwork], start: np.ndarray, where: str) -
     except ValueError:
         raise ValueError(
             f"process: more than {MOST_STATES} states can be reached from {where} by {networks[0]!r}; in a "
-            "graph that mixes families a reaction network has few states (see ReactionNetwork.truncated)"
+            "graph that mixes families, or of which several nodes are observed at once, a reaction network "
+            "has few states (see ReactionNetwork.truncated)"
         ) from None
 
 

@@ -260,7 +260,7 @@ _ENTRIES = (
             **_settings(lynx_hare_counts.COORDS),
             "draws": 500,
             "warmup": 500,
-            "engine": PseudoMarginal(lynx_hare_counts.predation_events, particles=300, moves=20),
+            "engine": PseudoMarginal(lynx_hare_counts.predation_events, particles=300, moves=10),
         },
         columns=lynx_hare_counts.COLUMNS,
     ),
