@@ -19,6 +19,7 @@ from scipy.stats import binom, nbinom, norm, poisson
 import mjp
 from mjp.inference import Towards
 from mjp.inference.evidence import tail_shape
+from mjp.inference.look_ahead import look_ahead
 from mjp.inference.transition_probabilities import birth_death, immigration_death, pure_death
 from mjp.inference.transition_probabilities import poisson as poisson_events
 
@@ -159,6 +160,21 @@ def test_weights_of_segments_add_up(guide):
         terms = guided.weights_by_segment(path).reshape(2, 4)
         np.testing.assert_allclose(terms.sum(axis=1), log_weight, atol=1e-8)
         assert np.all(np.abs(terms[:, 1:]) > 1e-6)
+
+
+def test_what_the_guide_expects_at_the_root_is_its_evidence():
+    """Two series of several edges with gaps, and a tree: constants of potentials are whole."""
+    network = mjp.ReactionNetwork([("X -> 0", [0.5, 1.5])], breaks=[0.7])
+    chains = mjp.chain(network, [0.0, 0.4, 1.0, 1.7], initial=[50], series=2)
+    seen = np.array([[NAN, 41.0, NAN, 20.0], [NAN, NAN, 33.0, 22.0]])
+    tree = mjp.tree("((a:0.3,b:0.5)c:0.2)r;", mjp.ReactionNetwork([("X -> 0", 0.5)]), initial=[50])
+    law = lambda x: dist.Poisson(x["X"] + 0.5)
+    for graph, values in ((chains, seen), (tree, {"a": 41, "b": 33, "c": 44})):
+        guided = mjp.condition(graph.observe_each(law, values), max_events=64, cells=8)
+        model = guided.model
+        above = np.flatnonzero(np.isin(model.pieces.parents, model.static.root_nodes))
+        ahead = look_ahead(model, guided.guide)(jnp.asarray(above), model.roots[:, None])[:, 0]
+        np.testing.assert_allclose(ahead, np.atleast_1d(guided.log_evidence), atol=1e-8)
 
 
 # ------------------------------------------------------------------ closed forms of other networks

@@ -46,23 +46,38 @@ def linear_noise(
     # what one observation suggests says nothing of the species that it does not show, and a network that is
     # linearised in an impossible state leads nowhere; the deterministic path is possible
     start = None if isinstance(auxiliary, Anchors) else at_prior_mean(langevin)
-    evidence, anchors, _, messages, _ = prepare(
+    evidence, anchors, potentials, messages, _ = prepare(
         langevin, sites, auxiliary, iterations, _DAMPING, False, start
     )
+    constants = _whole_constants(langevin, potentials.constant)
     found, where = [], []
     for kind, message in zip(langevin.kinds, messages, strict=True):
-        found.append(_at_starts(message))
+        found.append(_at_starts(message, constants[kind.ends.children]))
         where.append(kind.ends.children)
     return GaussianGuide(in_order(found, where, model)), evidence, anchors
 
 
 @eqx.filter_jit  # called outside compiled functions, operations would compile one by one
-def _at_starts(message: Messages) -> Canonical:
-    """Potentials (edges, cells) at the start of every cell."""
+def _at_starts(message: Messages, constants: Array) -> Canonical:
+    """Potentials (edges, cells) at the start of every cell, given the constants (edges,) at the children."""
     steps = message.steps
     pull = lambda ahead, gain, matrix, offset: ahead.pull_back(gain, matrix, offset)
     pulled = jax.vmap(pull)(message.ahead, message.gains, steps.matrix, steps.offset)
+    pulled = pulled.with_constant(pulled.constant + constants - message.ahead.constant[-1])
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), pulled)  # from (cells, ..., edges)
+
+
+def _whole_constants(langevin: GaussianGraph, constants: Array) -> Array:
+    """Constants (n,) of the potentials at the nodes, of which sweeps along paths leave those of single steps.
+
+    Guides do without them, but where weights come from cannot be told.
+    """
+    paths = langevin.layout.paths
+    if paths is None:
+        return constants
+    later = paths.nodes[1:]  # the first node of a path has the whole
+    own = jnp.append(constants, 0.0)[later]
+    return constants.at[later].set(jnp.cumsum(own[::-1], axis=0)[::-1], mode="drop")
 
 
 def langevin_graph(graph: Graph, model: CountGraph, rounding: float) -> tuple[GaussianGraph, list[Observed]]:
