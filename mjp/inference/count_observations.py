@@ -13,7 +13,7 @@ from jax import Array
 from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Graph, Observations
-from mjp.inference.seen_entries import check_whole, log_density_where_seen, partly_missing
+from mjp.inference.seen_entries import check_whole, log_density_where_seen
 from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
 from mjp.processes.reaction_network import ReactionNetwork
 
@@ -146,8 +146,7 @@ def _numbers(graph: Graph, observed: Observations, event: tuple[int, ...]) -> Ar
 def _check_support(graph: Graph, observed: Observations, law: Any, values: Array) -> None:
     if not is_concrete(values):
         return
-    for i in np.flatnonzero(partly_missing(np.asarray(values))).tolist():
-        check_whole(law, np.asarray(values[i]), graph.describe_node(int(observed.nodes[i])))
+    check_whole(law, values, lambda i: graph.describe_node(int(observed.nodes[i])))
     if not law.is_discrete:
         return
     flat = np.asarray(values).reshape(len(values), -1)

@@ -27,7 +27,7 @@ from mjp.inference.pinning import PinnedEdges, is_exact_observation
 from mjp.inference.positive_part import positive_part
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.potentials.rows import canonical_of
-from mjp.inference.seen_entries import check_whole, independent, partly_missing
+from mjp.inference.seen_entries import check_whole, independent
 from mjp.inference.segments import Segments, segment_sum
 from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
 from mjp.processes.affine import Dependence, dependence, worst
@@ -322,8 +322,7 @@ def _site(graph: Graph, observed: Observations, dim: int) -> Any:
         site = GaussianSite(moments, None, None, values.reshape(m, -1), exact)
         return site if constant else SpreadSite(site)
     if is_concrete(values):
-        for i in np.flatnonzero(partly_missing(np.asarray(values))).tolist():
-            check_whole(law, np.asarray(values[i]), graph.describe_node(int(observed.nodes[i])))
+        check_whole(law, values, lambda i: graph.describe_node(int(observed.nodes[i])))
     return LaplaceSite(likelihood, values)
 
 

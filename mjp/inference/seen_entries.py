@@ -1,5 +1,6 @@
 """Log-densities of values of which entries may be missing (NaN)."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -46,17 +47,23 @@ def partly_missing(values: np.ndarray) -> np.ndarray:
     return gone.any(axis=1) & ~gone.all(axis=1)
 
 
-def check_whole(law: Any, value: np.ndarray, where: str) -> None:
-    """Raise ValueError for a value that is partly missing and whose law does not say what is left."""
+def check_whole(law: Any, values: Any, where: Callable[[int], str]) -> None:
+    """Raise ValueError for a value that is partly missing and whose law does not say what is left.
+
+    Args:
+        values: (n, ...), known before compilation. where: words for the place of each of them.
+    """
     law = independent(law)
     if not law.event_shape or isinstance(law, dist.MultivariateNormal):
         return
-    gone = np.isnan(np.asarray(value, dtype=float).reshape(-1, int(np.prod(law.event_shape))))
-    if np.any(gone.any(axis=1) & ~gone.all(axis=1)):
-        raise ValueError(
-            f"values: {np.asarray(value).tolist()} at {where} is partly missing, where {type(law).__name__} "
-            "has no law of a part; give all of it or NaN, or independent laws or a MultivariateNormal"
-        )
+    array = np.asarray(values)
+    for i in np.flatnonzero(partly_missing(array)).tolist():
+        gone = np.isnan(array[i].reshape(-1, int(np.prod(law.event_shape))))
+        if np.any(gone.any(axis=1) & ~gone.all(axis=1)):
+            raise ValueError(
+                f"values: {array[i].tolist()} at {where(i)} is partly missing, where {type(law).__name__} "
+                "has no law of a part; give all of it or NaN, or independent laws or a MultivariateNormal"
+            )
 
 
 def _normal_where_seen(law: Any, value: Array, seen: Array) -> Array:

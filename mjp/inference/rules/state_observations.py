@@ -165,8 +165,7 @@ class StateEvidence:
         if is_concrete(distinct):
             part = partly_missing(distinct)
             in_parts = bool(part.any())
-            for i in np.flatnonzero(part).tolist():
-                check_whole(law, distinct[i], self._where(int(nodes[i])))
+            check_whole(law, distinct, lambda i: self._where(int(nodes[i])))
             if law.is_discrete:
                 fractions = ~np.isnan(distinct) & (distinct != np.round(distinct))
                 self._refuse(distinct, nodes, inverse, fractions, law)
