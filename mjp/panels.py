@@ -69,9 +69,9 @@ class Panel:
             frame: the data.
             subject, time, state: names of columns, read as in `Panel.from_arrays`.
             covariates: list of names of columns. Levels of a categorical column keep their order.
-            drop_missing: leave out every row in which some covariate is missing, but a subject's last, where
-                it is not used. What was observed on rows that are left out is lost; to carry covariates
-                forward instead, fill the frame with `frame.groupby(subject)[covariates].ffill()`.
+            drop_missing: leave out every row in which some covariate is missing, but the last of a subject
+                that has others, where it is not used. What was observed on rows that are left out is lost;
+                `frame.groupby(subject)[covariates].ffill()` carries covariates forward instead.
 
         Raises:
             TypeError: `frame` is not a DataFrame, `covariates` is a string, or a column has a wrong type.
@@ -125,9 +125,9 @@ class Panel:
                 a censored state. Whole numbers are labels unless some value of the column has a fraction.
             covariates: (rows,) columns by name: finite numbers, or strings or bools, which are coded to
                 integers in sorted order.
-            drop_missing: leave out every row in which some covariate is missing, but a subject's last, where
-                it is not used. What was observed on rows that are left out is lost; to carry covariates
-                forward instead, fill the frame with `frame.groupby(subject)[covariates].ffill()`.
+            drop_missing: leave out every row in which some covariate is missing, but the last of a subject
+                that has others, where it is not used. What was observed on rows that are left out is lost;
+                `frame.groupby(subject)[covariates].ffill()` carries covariates forward instead.
 
         Raises:
             TypeError: a column is not a sequence, or holds values of a wrong type (a date as time, say).
@@ -170,7 +170,8 @@ class Panel:
             missing = np.any([np.isnan(values) for values in coded.values()], axis=0)
             if missing.all():
                 raise ValueError(f"drop_missing: no row is left; every row misses one of {', '.join(coded)}")
-            rows = np.flatnonzero(~missing | _is_last(labels, times))
+            with_rows = {labels[row] for row in np.flatnonzero(~missing).tolist()}
+            rows = np.flatnonzero(~missing | (_is_last(labels, times) & [own in with_rows for own in labels]))
 
         index = defaultdict[Hashable, int](
             count().__next__
