@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import networkx as nx
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -282,8 +283,8 @@ BAD = {
             mjp.Graph()
             .root("a", 0.0)
             .edge("a", "b", WEAR)
-            .root("n", [3])
-            .edge("n", "m", mjp.ReactionNetwork([("X -> 0", 1.0)]))
+            .root("n", ["S", "I"])
+            .edge("n", "m", mjp.InteractingParticles.sir(nx.path_graph(2), 0.1, 0.1))
         ),
         TypeError,
         "mixes the potentials",
