@@ -19,6 +19,8 @@ from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Edges, Graph, JointObservation, Observations, Roots
 from mjp.inference.mixed_spaces import any_parents
+from mjp.inference.pinning import select_edges
+from mjp.inference.state_tables import of_members
 from mjp.observations import Exactly, is_missing
 from mjp.processes import MarkovJump, ReactionNetwork
 from mjp.processes.counts import Counts
@@ -60,8 +62,7 @@ def with_finite_networks(graph: Graph) -> Graph:
 
     Raises:
         ValueError: first counts that are not known, networks of different species in one component, or more
-            than 2000 states that can be reached.
-        TypeError: a likelihood for labelled states.
+            than 2000 states that can be reached; exact counts that are not known, or cannot be reached.
     """
     networks = [edges for edges in graph.edges if isinstance(edges.process, ReactionNetwork)]
     if not networks:
@@ -200,7 +201,7 @@ def _jump_edges(
             reactions.states, reactions.source[mine], reactions.target[mine], reactions.reaction[mine] - first
         )
         process = MarkovJump(network.generator(part), own.labels, breaks=network.breaks)
-        found.append(_chosen(edges, chosen, process))
+        found.append(replace(select_edges(edges, chosen), process=process))
     return found
 
 
@@ -214,7 +215,7 @@ def _reading_counts(edges: Edges, counts: dict[int, ReachedCounts]) -> list[Edge
         process: Any = edges.process
         if any(own is not None for own in space):
             process = process.through(lambda function, space=space: OfCounts(function, space))
-        found.append(_chosen(edges, chosen, process))
+        found.append(replace(select_edges(edges, chosen), process=process))
     return found
 
 
@@ -224,19 +225,6 @@ def _by_counts(spaces: Sequence[tuple]) -> list[tuple[tuple[ReachedCounts | None
     for i, space in enumerate(spaces):
         groups.setdefault(tuple(map(id, space)), []).append(i)
     return [(spaces[chosen[0]], np.asarray(chosen)) for chosen in groups.values()]
-
-
-def _chosen(edges: Edges, chosen: np.ndarray, process: Any) -> Edges:
-    covariates = {name: values[chosen] for name, values in edges.covariates.items()}
-    return replace(
-        edges,
-        process=process,
-        parents=edges.parents[chosen],
-        children=edges.children[chosen],
-        durations=edges.durations[chosen],
-        starts=edges.starts[chosen],
-        covariates=covariates,
-    )
 
 
 def _through(function: Callable, nodes: Sequence[int], counts: dict[int, ReachedCounts]) -> Callable:
@@ -249,13 +237,7 @@ def _observations(graph: Graph, batch: Observations, counts: dict[int, ReachedCo
     spaces = [(counts.get(node),) for node in batch.nodes.tolist()]
     found = []
     for (space,), chosen in _by_counts(spaces):
-        values, flags = batch.values[chosen], batch.exact_transition
-        part = replace(
-            batch,
-            nodes=batch.nodes[chosen],
-            values=values,
-            exact_transition=None if flags is None else flags[chosen],
-        )
+        part = of_members(batch, np.isin(np.arange(graph.n_nodes), batch.nodes[chosen]))
         if space is None:
             found.append(part)
             continue
@@ -263,7 +245,7 @@ def _observations(graph: Graph, batch: Observations, counts: dict[int, ReachedCo
         if isinstance(likelihood, Exactly):
             labels = np.empty(len(chosen), dtype=object)
             for i, node in enumerate(part.nodes.tolist()):
-                labels[i] = _seen(space, values[i], graph.describe_node(node))
+                labels[i] = _seen(space, part.values[i], graph.describe_node(node))
             found.append(replace(part, values=labels))
         else:
             found.append(replace(part, likelihood=OfCounts(likelihood, (space,))))

@@ -139,7 +139,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> StateTables:
 def seen_of(graph: Graph, space: tuple, member: np.ndarray, observed: bool) -> Seen:
     """Observations and roots of the nodes with the states `space`, those of `member` (n,)."""
     process, part = Labelled(space), copy.copy(graph)
-    own = [_of_members(batch, member) for batch in graph.observations if observed]
+    own = [of_members(batch, member) for batch in graph.observations if observed]
     part.observations = [batch for batch in own if len(batch.nodes)]
     evidence = StateEvidence(part, process, len(member))
     laws: dict[int, Array] = {}
@@ -155,7 +155,8 @@ def seen_of(graph: Graph, space: tuple, member: np.ndarray, observed: bool) -> S
     return Seen(evidence, laws)
 
 
-def _of_members(observed: Observations, member: np.ndarray) -> Observations:
+def of_members(observed: Observations, member: np.ndarray) -> Observations:
+    """The observations of the nodes of `member` (n,)."""
     keep = np.flatnonzero(member[observed.nodes])
     if len(keep) == len(observed.nodes):
         return observed
