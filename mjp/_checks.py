@@ -22,6 +22,18 @@ def as_array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} must hold numbers, in rows of equal length, got {value!r}") from None
 
 
+def as_column(name: str, value: Any) -> Any:
+    """One number per row as an array that keeps its type, since integers may be indices; it may be traced.
+
+    Raises:
+        ValueError: what is not numbers.
+    """
+    if not all(is_concrete(leaf) for leaf in tree_leaves(value)):
+        return jnp.asarray(value)
+    array = np.asarray(value)
+    return array if array.dtype.kind in "biuf" else as_array(name, value)
+
+
 def as_numbers(name: str, value: Any) -> Any:
     """A nested sequence as an array of floats, which may be traced; arrays stay as they are."""
     if not isinstance(value, Sequence):

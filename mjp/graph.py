@@ -1,7 +1,7 @@
 """The directed graph that a user declares: roots, edges that carry processes, observations."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
@@ -10,6 +10,7 @@ from jax import Array
 from numpyro.distributions import Distribution
 
 from mjp._checks import check_count, check_hashable, check_mapping, check_scalar, is_concrete
+from mjp.likelihood_covariates import check_no_covariates, reads_covariates, take_rows
 from mjp.observations import (
     EachAgent,
     Exactly,
@@ -56,6 +57,18 @@ class Observations:
     nodes: np.ndarray  # (n,)
     values: Any  # (n, ...)
     exact_transition: np.ndarray | None = None  # (n,) rows that are exact transition times
+    covariates: Mapping[str, Any] | None = None  # (n,) each, if the likelihood reads them beside the state
+
+    def rows(self, which: np.ndarray) -> "Observations":
+        """Some of the observations."""
+        flags = self.exact_transition
+        return replace(
+            self,
+            nodes=self.nodes[which],
+            values=self.values[which],
+            exact_transition=None if flags is None else flags[which],
+            covariates=take_rows(self.covariates, which),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,24 +185,46 @@ class Graph:
         self._into[child] = process
         return self
 
-    def observe(self, node: Hashable, likelihood: Likelihood, value: Any = None) -> "Graph":
+    def observe(
+        self,
+        node: Hashable,
+        likelihood: Likelihood,
+        value: Any = None,
+        *,
+        covariates: Mapping[str, Any] | None = None,
+    ) -> "Graph":
         """Attach an observation to a node; `None` or NaN is missing.
 
         Args:
             node: the name of a node; or a tuple of names, to observe several at once through a function of
                 their states, in this order. States of finitely many are positions there.
+            covariates: scalars by name, for a likelihood that takes the state and a mapping of covariates.
+                Nodes that are observed through the same function, with covariates of their own, are
+                compiled together.
 
         Raises:
-            ValueError: unknown node, or one that is named twice. TypeError: a likelihood that is neither a
-                function of the state nor one of mjp's; of several nodes, one that is not a function.
+            ValueError: unknown node, or one that is named twice; covariates for a likelihood that takes none.
+            TypeError: a likelihood that is neither a function of the state nor one of mjp's; of several
+                nodes, one that is not a function.
         """
         check_hashable("node", node)
+        check_mapping("covariates", covariates)
         if isinstance(node, tuple) and node not in self.ids and len(node) > 1:
+            if covariates:
+                raise ValueError("covariates are for observations of one node, not of several at once")
             return self._observe_jointly(node, likelihood, value)
         if node not in self.ids:
             raise ValueError(f"node: unknown node {node!r}; declare it by root() or edge() first")
         check_likelihood(likelihood)
-        self.observations.append(Observations(likelihood, np.asarray([self.ids[node]]), _one(value)))
+        for name, number in (covariates or {}).items():
+            check_scalar(f"covariate {name!r} of the observation of {node!r}", number)
+        own = {name: np.asarray([v]) if is_concrete(v) else v[None] for name, v in (covariates or {}).items()}
+        if not reads_covariates(likelihood):
+            check_no_covariates(own)
+            own = None
+        self.observations.append(
+            Observations(likelihood, np.asarray([self.ids[node]]), _one(value), covariates=own)
+        )
         return self
 
     def _observe_jointly(self, nodes: tuple, likelihood: Any, value: Any) -> "Graph":

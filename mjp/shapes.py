@@ -9,8 +9,17 @@ import networkx as nx
 import numpy as np
 from numpyro.distributions import Distribution
 
-from mjp._checks import as_array, check_count, check_finite, check_mapping, check_times, is_concrete
+from mjp._checks import (
+    as_array,
+    as_column,
+    check_count,
+    check_finite,
+    check_mapping,
+    check_times,
+    is_concrete,
+)
 from mjp.graph import Edges, Graph, Observations, Roots, check_likelihood, objects
+from mjp.likelihood_covariates import covariates_of
 from mjp.newick import parse_newick, tree_arrays
 from mjp.observations import (
     EachAgent,
@@ -101,31 +110,37 @@ class Chain(Graph):
             return full.reshape(-1)
         return np.broadcast_to(array[..., : t - 1], (n, t - 1)).reshape(-1)
 
-    def observe_each(self, likelihood: Likelihood, values: Any = None) -> "Chain":
+    def observe_each(
+        self, likelihood: Likelihood, values: Any = None, *, covariates: Mapping[str, Any] | None = None
+    ) -> "Chain":
         """Attach one observation per time.
 
         Args:
             likelihood: `mjp.Exactly`, `mjp.Misclassified`, `mjp.EachAgent`, `mjp.LocalEmissions`, or a
-                function from the state to a Distribution.
+                function from the state, or from the state and a mapping of covariates, to a Distribution.
             values: (T, ...) with the likelihood's event shape at the end, or (n, T, ...) for n independent
                 chains; NaN, or None for a label, is missing; None for no values at all (to be simulated).
+            covariates: by name, one value per time, (T,) or (series, T), for a likelihood that takes them.
+                Those of the chain that have one value per time, `time` and `series` are there too.
 
         Raises:
-            ValueError: the number of values is not the number of times.
+            ValueError: the number of values is not the number of times; covariates of the wrong length,
+                that are not finite where they are read, or for a likelihood that takes none.
         """
         check_likelihood(likelihood)
+        check_mapping("covariates", covariates)
+        given = {
+            name: as_column(f"covariate {name!r}", column) for name, column in (covariates or {}).items()
+        }
         if values is None:
-            self.observations.append(
-                Observations(likelihood, np.arange(self.n_nodes), objects([None] * self.n_nodes))
-            )
-            return self
+            return self._observe(likelihood, objects([None] * self.n_nodes), given)
         array: Any = values
         if is_concrete(values):
             if isinstance(likelihood, Exactly | Misclassified | EachAgent):
                 array = self._process.rows(values)
             array = np.asarray(array) if not _has_labels(array) else objects(array)
         t = self.n_times
-        event_shape = _event_shape(likelihood, self._process)
+        event_shape = _event_shape(self._at_first(likelihood, given), self._process)
         event, shape = len(event_shape), tuple(array.shape)
         if isinstance(likelihood, Exactly):
             self._process.check_exact("values", array)
@@ -145,8 +160,40 @@ class Chain(Graph):
             array = array.reshape(shape[0] * t, *shape[2:])
         elif self.n_series is not None:
             raise ValueError(f"values must have shape ({self.n_series}, {t}, ...), got {shape}")
-        self.observations.append(Observations(likelihood, np.arange(self.n_nodes), array))
+        return self._observe(likelihood, array, given)
+
+    def _observe(self, likelihood: Likelihood, values: Any, given: Mapping[str, Any]) -> "Chain":
+        columns = self._at_nodes(given), self._at_nodes(self._whole())
+        own, _ = covariates_of(likelihood, self._process, *columns, self.describe_node)
+        self.observations.append(Observations(likelihood, np.arange(self.n_nodes), values, covariates=own))
         return self
+
+    def _whole(self) -> dict[str, Any]:
+        """What likelihoods may read without its being given: by name (T,) or (series, T)."""
+        t, n = self.n_times, self.n_nodes // self.n_times
+        whole: dict[str, Any] = {"time": self._times, "series": np.repeat(np.arange(n), t).reshape(n, t)}
+        for name, values in self._covariates.items():
+            if np.shape(values)[-1:] == (t,):
+                whole[name] = as_column(f"covariate {name!r}", values)
+        return whole
+
+    def _at_nodes(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        t, n = self.n_times, self.n_nodes // self.n_times
+        for name, column in columns.items():
+            if column.shape not in ((t,), (n, t)):
+                raise ValueError(
+                    f"covariate {name!r} of the observations must have one value per time, shape ({t},) or "
+                    f"(series, {t}), got shape {column.shape}"
+                )
+        spread = lambda column: np.broadcast_to if is_concrete(column) else jnp.broadcast_to
+        return {name: spread(column)(column, (n, t)).reshape(-1) for name, column in columns.items()}
+
+    def _at_first(self, likelihood: Likelihood, given: Mapping[str, Any]) -> Any:
+        """The likelihood at the covariates of the first observation, before the number of series is known."""
+        first = lambda columns: {name: column.reshape(-1)[:1] for name, column in columns.items()}
+        return covariates_of(
+            likelihood, self._process, first(given), first(self._whole()), self.describe_node
+        )[1]
 
     @property
     def times(self) -> Any:
@@ -261,7 +308,7 @@ class Tree(Graph):
         covariates: Mapping[str, Mapping[Hashable, Any]],
     ):
         super().__init__()
-        self.kind = "tree"
+        self.kind, self._process = "tree", process
         self._names, self._ids = names, None
         self.n_nodes = len(names)
         roots = np.flatnonzero(parents < 0)
@@ -280,16 +327,26 @@ class Tree(Graph):
         if len(child):
             self.edges = [Edges(process, parents[child], child, durations, starts, columns, steps)]
 
-    def observe_each(self, likelihood: Likelihood, values: Mapping[Hashable, Any]) -> "Tree":
+    def observe_each(
+        self,
+        likelihood: Likelihood,
+        values: Mapping[Hashable, Any],
+        *,
+        covariates: Mapping[str, Mapping[Hashable, Any]] | None = None,
+    ) -> "Tree":
         """Attach observations to named nodes.
 
         Args:
             values: value by node label; `None` or NaN is missing. Labels may be leaves or inner nodes.
+            covariates: by name, a mapping from the labels of the observed nodes to numbers, for a likelihood
+                that takes the state and a mapping of covariates: standard errors of measured traits, say.
 
         Raises:
-            ValueError: a label that is not a node. TypeError: values that are not a mapping.
+            ValueError: a label that is not a node; covariates that lack an observed node, or for a
+                likelihood that takes none. TypeError: values that are not a mapping.
         """
         check_likelihood(likelihood)
+        check_mapping("covariates", covariates)
         if not isinstance(values, Mapping):
             raise TypeError(f"values must map node labels to values, got {type(values).__name__}")
         unknown = [name for name in values if name not in self.ids]
@@ -300,7 +357,9 @@ class Tree(Graph):
             array: Any = objects(values.values())
         else:
             array = as_array("values", [np.nan if value is None else value for value in values.values()])
-        self.observations.append(Observations(likelihood, nodes, array))
+        given = {name: _by_label(name, column, values) for name, column in (covariates or {}).items()}
+        own, _ = covariates_of(likelihood, self._process, given, {}, lambda i: self.describe_node(nodes[i]))
+        self.observations.append(Observations(likelihood, nodes, array, covariates=own))
         return self
 
     @property
@@ -320,6 +379,14 @@ def _by_child(name: str, values: Mapping, names: list, child: np.ndarray) -> np.
     return array
 
 
+def _by_label(name: str, column: Mapping[Hashable, Any], labels: Mapping[Hashable, Any]) -> Any:
+    check_mapping(f"covariate {name!r}", column)
+    missing = [label for label in labels if label not in column]
+    if missing:
+        raise ValueError(f"covariate {name!r} has no value for the observation of {missing[0]!r}")
+    return as_column(f"covariate {name!r}", [column[label] for label in labels])
+
+
 def panel(process: Process, panel: Panel, *, observe: Likelihood, initial: Any = None) -> "PanelGraph":
     """Independent subjects, each a chain over the subject's own times; nodes are (subject, visit).
 
@@ -327,7 +394,8 @@ def panel(process: Process, panel: Panel, *, observe: Likelihood, initial: Any =
         panel: the data. Its covariates reach the process's rates, constant over each interval at the value
             of its start; `subject` is the position of the subject.
         observe: `mjp.Exactly`, `mjp.Misclassified`, or a function from the state to a Distribution of the
-            panel's (numeric) states.
+            panel's (numeric) states. A function of two arguments takes the covariates of the visit too;
+            `time` and `subject` are always among them.
         initial: law of the first state as a Distribution (the first observation then counts like the
             others), or its value. Without it the likelihood conditions on each subject's first state,
             taken as seen without error.
@@ -391,8 +459,11 @@ class PanelGraph(Graph):
             self.edges = [Edges(process, parents, parents + 1, durations, panel.times[parents], covariates)]
         seen = np.arange(panel.n_rows) if initial is not None else np.flatnonzero(~first)
         exact = _exact_transitions(panel, observe)
+        at_visits = {**panel.covariates, "time": panel.times, "subject": panel.subject_of_row}
+        offered = {name: column[seen] for name, column in at_visits.items()}
+        own, _ = covariates_of(observe, process, {}, offered, lambda i: panel.describe_row(int(seen[i])))
         self.observations = [
-            Observations(observe, seen, panel.states[seen], None if exact is None else exact[seen])
+            Observations(observe, seen, panel.states[seen], None if exact is None else exact[seen], own)
         ]
 
 

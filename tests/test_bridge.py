@@ -48,8 +48,28 @@ RATE = jnp.array([3.0, 9.0])
 
 
 def test_a_single_chain_gives_one_step_ahead_terms():
-    terms = log_likelihood(hidden, {"rate": RATE[None]}, COUNTS)["z/log_likelihood"]
+    terms = log_likelihood(hidden, {"rate": RATE[None]}, COUNTS)["z.log_likelihood"]
     np.testing.assert_allclose(terms[0], by_hand(RATE, COUNTS), rtol=1e-10)
+
+
+def test_arviz_converts_runs_of_numpyro():
+    """Names of sites are ones that ArviZ takes, and terms pointwise."""
+    import arviz
+    import numpyro.infer.initialization  # ArviZ expects that somebody imports it
+
+    def walk(values):
+        scale = numpyro.sample("scale", dist.LogNormal(0.0, 0.5))
+        times = np.arange(len(values), dtype=float)
+        chain = mjp.chain(mjp.Diffusion(lambda t, x: -(x**3), scale), times, initial=0.0, steps=2)
+        mjp.sample("x", chain.observe_each(lambda x: dist.Normal(x[0], 0.3), values))
+
+    for model, data, latent in ((hidden, COUNTS, {"rate"}), (walk, np.zeros(3), {"scale", "x.innovations"})):
+        mcmc = MCMC(NUTS(model), num_warmup=10, num_samples=10, progress_bar=False)
+        mcmc.run(jax.random.key(0), data)
+        found = arviz.from_numpyro(mcmc, log_likelihood=True)
+        assert set(found["posterior"].data_vars) - {"z", "x"} == latent
+    terms = log_likelihood(hidden, {"rate": RATE[None]}, COUNTS)["z.log_likelihood"]
+    assert terms.shape == (1, len(COUNTS))
 
 
 def test_the_log_density_is_prior_plus_evidence():
@@ -60,7 +80,7 @@ def test_the_log_density_is_prior_plus_evidence():
 
 def test_a_batch_of_series_fits_its_plate():
     counts = np.stack([COUNTS, COUNTS[::-1]])
-    terms = log_likelihood(two_series, {"rate": jnp.stack([RATE, RATE])[None]}, counts)["z/log_likelihood"]
+    terms = log_likelihood(two_series, {"rate": jnp.stack([RATE, RATE])[None]}, counts)["z.log_likelihood"]
     expected = [by_hand(RATE, row).sum() for row in counts]
     np.testing.assert_allclose(terms[0], expected, rtol=1e-10)
 
@@ -118,7 +138,7 @@ def test_condition_and_substitute_agree():
     a = handlers.trace(handlers.condition(hidden, {"rate": RATE})).get_trace(COUNTS)
     b = handlers.trace(handlers.substitute(hidden, {"rate": RATE})).get_trace(COUNTS)
     np.testing.assert_allclose(
-        a["z/log_likelihood"]["fn"].log_factor, b["z/log_likelihood"]["fn"].log_factor, rtol=0
+        a["z.log_likelihood"]["fn"].log_factor, b["z.log_likelihood"]["fn"].log_factor, rtol=0
     )
 
 
@@ -155,7 +175,7 @@ def test_random_effects_by_subject_reach_the_rates():
 
     effect = jnp.array([0.3, -0.5, 1.0])
     parameters = {"scale": jnp.array([1.0]), "effect": effect[None]}
-    terms = log_likelihood(model, parameters, panel)["state/log_likelihood"][0]
+    terms = log_likelihood(model, parameters, panel)["state.log_likelihood"][0]
     rate = 0.5 * np.exp(np.asarray(effect))
     expected = [np.log1p(-np.exp(-rate[0])), -2 * rate[1], np.log1p(-np.exp(-1.5 * rate[2]))]
     np.testing.assert_allclose(terms, expected, rtol=1e-10)

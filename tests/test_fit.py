@@ -175,7 +175,7 @@ def test_paths_are_read_with_the_guide_of_the_kernel():
     for draw in range(4):
         guided = mjp.condition(double_well(fit.samples["pull"][0, draw]))
         ((name, shape),) = guided.innovations.items()
-        path, _ = guided.push({name: fit.samples["x/innovations"][0, draw].reshape(shape)})
+        path, _ = guided.push({name: fit.samples["x.innovations"][0, draw].reshape(shape)})
         np.testing.assert_allclose(found[draw], path.values[:, 0], rtol=1e-5, atol=1e-6)
 
 

@@ -200,7 +200,7 @@ def test_exact_data_need_no_innovations():
     from numpyro.infer.util import log_density
 
     value, sites = log_density(units, (y,), {}, parameters)
-    assert set(sites) == {"shape", "rate", "wear/log_likelihood"}
+    assert set(sites) == {"shape", "rate", "wear.log_likelihood"}
     data = stats.gamma.logpdf(np.diff(y, axis=1, prepend=0.0), 1.2, scale=1 / 0.9).sum()
     prior = dist.LogNormal(0.0, 0.5).log_prob(jnp.array([1.2, 0.9])).sum()
     assert np.isclose(value, data + prior)

@@ -83,5 +83,5 @@ def test_a_replication_is_a_fit():
     key = jax.random.split(jax.random.key(4), 1)[0]
     begun = jax.jit(lambda values: started(growth, (values,), key, 20))(values)
     found = jax.jit(lambda values, begun: advanced(growth, (values,), *begun, 20, 40))(values, begun)
-    for name in ("rate", "noise", "x/innovations"):
+    for name in ("rate", "noise", "x.innovations"):
         np.testing.assert_allclose(found[name], fit.samples[name][0], rtol=1e-4, atol=1e-6)

@@ -448,7 +448,7 @@ def test_terms_are_the_factor_of_a_model_and_have_the_gradient_of_the_evidence()
         mjp.sample("x", graph(numpyro.sample("scale", dist.LogNormal())))
 
     draws = {"scale": jnp.array([0.7, 1.3])}
-    pointwise = numpyro.infer.log_likelihood(model, draws)["x/log_likelihood"]
+    pointwise = numpyro.infer.log_likelihood(model, draws)["x.log_likelihood"]
     np.testing.assert_allclose(pointwise[1], mjp.condition(graph(1.3)).terms, rtol=1e-12)
     terms = jax.jit(jax.grad(lambda s: jnp.sum(mjp.condition(graph(s)).terms)))
     evidence = jax.jit(jax.grad(lambda s: mjp.condition(graph(s)).log_evidence))

@@ -69,7 +69,7 @@ def test_a_kernel_alone_draws_the_path_given_the_data(name):
     accept = float(mcmc.get_extra_fields()["mean_accept"][-1])
     assert 0.2 < accept <= 1.0
     guided = mjp.condition(graph(0.7))
-    z = mcmc.get_samples()["x/innovations"]
+    z = mcmc.get_samples()["x.innovations"]
     push = lambda flat: guided.push({"steps": flat.reshape(1, STEPS, 1)})[0][1][0]
     end = np.asarray(jax.jit(jax.vmap(push))(z))
     x, law, _ = end_given_data(0.7)
@@ -84,7 +84,7 @@ def test_a_kernel_alone_draws_the_path_given_the_data(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pCN, 3 blocks", "∞-HMC"])
 def test_a_kernel_is_a_block_of_gibbs_beside_nuts(name):
-    kernel = Gibbs([(KERNELS[name](path_and_scale), ["x/innovations"]), (NUTS(path_and_scale), ["scale"])])
+    kernel = Gibbs([(KERNELS[name](path_and_scale), ["x.innovations"]), (NUTS(path_and_scale), ["scale"])])
     mcmc = run(kernel, 3000, 2, ("block_states.0.accept_prob",))
     assert "block_states.0.accept_prob" in mcmc.get_extra_fields()
     scale = np.asarray(mcmc.get_samples()["scale"])
@@ -142,7 +142,7 @@ def test_what_is_wrong_is_named():
         CrankNicolson(path_only, blocks=0)
     with pytest.raises(ValueError, match=r"step_size must be in \(0, 1\], got 2"):
         CrankNicolson(path_only, step_size=2)
-    with pytest.raises(ValueError, match=r"has no latent site 'y'.*x/innovations"):
+    with pytest.raises(ValueError, match=r"has no latent site 'y'.*x.innovations"):
         run(CrankNicolson(path_only, sites=["y"]), 2, 0)
     with pytest.raises(ValueError, match=r"target_accept must be in \(0, 1\)"):
         InfiniteHMC(path_only, target_accept=1.5)

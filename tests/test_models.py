@@ -535,9 +535,9 @@ def test_a_model_has_a_finite_density(name, parameters):
     sites, values = parameters(entry.model, data)
     drawn = {key: values[key] for key, site in sites.items() if site["type"] == "sample"}
     for key, site in structure(entry.model, (data,), {}, jax.random.key(0)).items():
-        if key.endswith("/innovations"):
+        if key.endswith(".innovations"):
             drawn[key] = jnp.zeros_like(site["value"])
-        elif key.endswith(("/path", "/roots")):
+        elif key.endswith((".path", ".roots")):
             drawn[key] = site["value"]
             graph = graphs(entry, data)
             if has_agents(graph):
@@ -565,7 +565,7 @@ def test_a_model_draws_its_path(name):
 
     def draw(key):
         sites = trace(seed(entry.model, key)).get_trace(data)
-        return sites[entry.graph_site]["value"], sites[entry.graph_site + "/log_likelihood"]["fn"].log_factor
+        return sites[entry.graph_site]["value"], sites[entry.graph_site + ".log_likelihood"]["fn"].log_factor
 
     states, value = jax.jit(draw)(jax.random.key(1))
     assert np.isfinite(states).all() if is_vector(graphs(entry, data)) else states.min() == 0

@@ -50,7 +50,7 @@ def both_kernels():
     return {
         "particle marginal": ParticleMarginal(model, particles=10),
         "particle Gibbs and NUTS": Gibbs(
-            [(ParticleGibbs(model, particles=10), ["x/path"]), (NUTS(model), ["birth", "death"])]
+            [(ParticleGibbs(model, particles=10), ["x.path"]), (NUTS(model), ["birth", "death"])]
         ),
     }
 
@@ -72,7 +72,7 @@ def test_kernels_run_and_report(name):
     own = fields if name == "particle marginal" else tuple(f"block_states.0.{f}" for f in fields[:4])
     mcmc = run(both_kernels()[name], 20, 40, fields=own)
     samples, report = mcmc.get_samples(), mcmc.get_extra_fields()
-    assert samples["x/path"].shape == (40, 3, 32, 2)
+    assert samples["x.path"].shape == (40, 3, 32, 2)
     assert np.all(samples["birth"] > 0)
     assert np.unique(samples["birth"]).size > 5
     for field in own:
@@ -84,7 +84,7 @@ def test_kernels_run_and_report(name):
         assert np.all((values >= 0) & (values <= 1))
         assert values.max() > 0
     law = PathLaw(graph(3.0, 0.6), 32)
-    assert np.all(np.isfinite(law.log_prob(samples["x/path"])))
+    assert np.all(np.isfinite(law.log_prob(samples["x.path"])))
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_innovations_of_clocks_by_crank_nicolson():
         mjp.sample("x", graph(3.0, 0.6), latent="innovations", **OPTIONS)
 
     mcmc = run(CrankNicolson(short), 20, 60, fields=("accept_prob",))
-    assert mcmc.get_samples()["x/innovations"].shape == (60, 3 * 2 * 32)
+    assert mcmc.get_samples()["x.innovations"].shape == (60, 3 * 2 * 32)
     assert np.asarray(mcmc.get_extra_fields()["accept_prob"]).max() > 0
 
 
@@ -157,9 +157,9 @@ def geweke(kernel, parameters_of, n, seed):
     state = with_step_size(kernel.init(jax.random.key(seed), 0, None, (jnp.asarray(DATA),), {}), 0.3)
 
     def step(state, key):
-        values = new_data(key, state.z["x/path"])
+        values = new_data(key, state.z["x.path"])
         state = kernel.sample(state, (values,), {})
-        return state, functions(parameters_of(state.z), state.z["x/path"])
+        return state, functions(parameters_of(state.z), state.z["x.path"])
 
     keys = jax.random.split(jax.random.key(seed + 1), n)
     return np.asarray(jax.jit(lambda state, keys: lax.scan(step, state, keys)[1])(state, keys))[n // 20 :]
@@ -227,12 +227,12 @@ def test_crank_nicolson_on_clocks_draws_the_same_paths():
     def clocks():
         mjp.sample("x", graph(3.0, 0.6), latent="innovations", **OPTIONS)
 
-    z = run(CrankNicolson(clocks, blocks=3), 1000, 20_000).get_samples()["x/innovations"]
+    z = run(CrankNicolson(clocks, blocks=3), 1000, 20_000).get_samples()["x.innovations"]
     guided = mjp.condition(graph(3.0, 0.6), **OPTIONS)
     shape = guided.innovations["clocks"]
     ends = jax.jit(lambda z: lax.map(lambda z: guided.push({"clocks": z.reshape(shape)})[0].values[1:, 0], z))
     found = np.asarray(ends(z), float)
-    paths = run(ParticleGibbs(known_rates, particles=20), 200, 4000).get_samples()["x/path"]
+    paths = run(ParticleGibbs(known_rates, particles=20), 200, 4000).get_samples()["x.path"]
     other = np.asarray(jax.vmap(PathLaw(graph(3.0, 0.6), 32).nodes)(paths)[:, 1:, 0], float)
     ess = np.array([effective_sample_size(column[None]) for column in other.T])
     error = np.sqrt(other.var(axis=0) / ess)

@@ -71,9 +71,9 @@ def test_draws_have_the_exact_posterior(particles, refreshed):
     # paths go with the parameters: nodes near the data, and possible under every draw
     rows = slice(None, None, 40)
     law = lambda birth, death, path: PathLaw(graph_of(birth, death), 64).log_prob(path)
-    density = jax.vmap(law)(draws["birth"][rows], draws["death"][rows], draws["x/path"][rows])
+    density = jax.vmap(law)(draws["birth"][rows], draws["death"][rows], draws["x.path"][rows])
     assert np.all(np.isfinite(density))
-    ends = jax.vmap(PathLaw(graph_of(3.0, 0.6), 64).nodes)(draws["x/path"])[:, -1, 0]
+    ends = jax.vmap(PathLaw(graph_of(3.0, 0.6), 64).nodes)(draws["x.path"])[:, -1, 0]
     assert abs(float(jnp.mean(ends)) - 4.4) < 0.6
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import mjp
+from mjp.graph import Observations
 from mjp.inference.path_law import PathLaw
 from mjp.report import judge, write_report
 from mjp.report.identification import scaled_draws
@@ -356,7 +357,7 @@ def drifting(y):
 def vector_fit():
     rng = np.random.default_rng(4)
     draws = {"speed": np.exp(0.1 * rng.normal(size=(2, 30)))}
-    draws["pendulum/innovations"] = rng.normal(size=(2, 30, 2 + 4 * 2 * 2))
+    draws["pendulum.innovations"] = rng.normal(size=(2, 30, 2 + 4 * 2 * 2))
     coords = {"pendulum_coordinate": ["angle", "velocity"]}
     data = np.array([0.1, 0.8, np.nan, 0.2, -0.5])
     return made_fit(drifting, data, coords=coords, **draws)
@@ -410,7 +411,8 @@ def test_quality_of_a_guide_is_told(vector_page):
     ],
 )
 def test_observations_in_the_unit_of_a_coordinate(likelihood, expected):
-    assert shown_coordinates(likelihood, 2) == expected
+    observed = Observations(likelihood, np.arange(3), np.zeros(3))
+    assert shown_coordinates(observed, 2) == expected
 
 
 # Jump paths of counts
@@ -432,7 +434,7 @@ def counts_fit():
     rate = np.exp(-0.7 + 0.05 * np.random.default_rng(5).normal(size=(2, 30)))
     paths = np.asarray(law.sample(jax.random.key(0), (2, 30)))
     counts = np.array([np.nan, 7.0, np.nan, 4.0])
-    fit = made_fit(decaying, counts, **{"rate": rate, "decay/path": paths})
+    fit = made_fit(decaying, counts, **{"rate": rate, "decay.path": paths})
     shares = np.random.default_rng(6).uniform(0.2, 0.9, size=(2, 30))
     particles = dict.fromkeys(("particle_ess", "renewed", "moved", "jumped"), shares)
     overflow = np.zeros((2, 30), int)

@@ -90,7 +90,7 @@ def exact():
 
 
 def blocks(paths, model):
-    return Gibbs([(paths(model), ["x/path"]), (NUTS(model), ["birth", "death"])])
+    return Gibbs([(paths(model), ["x.path"]), (NUTS(model), ["birth", "death"])])
 
 
 KERNELS = {
@@ -131,7 +131,7 @@ def by_uniformization():
     def model():
         mjp.sample("x", states(BIRTH, DEATH)[0], latent="path", max_jumps=64)
 
-    paths = run(UniformizationGibbs(model), 100, 8000, 2)["x/path"]
+    paths = run(UniformizationGibbs(model), 100, 8000, 2)["x.path"]
     counts = np.asarray(states(BIRTH, DEATH)[1])
     starts = counts[np.asarray(paths[:, :, 0, 1], int)]
     return np.column_stack([starts[:, 1:], counts[np.asarray(paths[:, -1, -1, 1], int)]])
@@ -141,7 +141,7 @@ def by_particle_gibbs():
     def model():
         mjp.sample("x", network(BIRTH, DEATH), **OPTIONS)
 
-    paths = run(ParticleGibbs(model, particles=20), 100, 6000, 3)["x/path"]
+    paths = run(ParticleGibbs(model, particles=20), 100, 6000, 3)["x.path"]
     return np.asarray(jax.vmap(PathLaw(network(BIRTH, DEATH), 32).nodes)(paths))[:, 1:, 0]
 
 
@@ -149,7 +149,7 @@ def by_crank_nicolson():
     def model():
         mjp.sample("x", network(BIRTH, DEATH), latent="innovations", **OPTIONS)
 
-    z = run(CrankNicolson(model, blocks=3), 1000, 40_000, 4)["x/innovations"]
+    z = run(CrankNicolson(model, blocks=3), 1000, 40_000, 4)["x.innovations"]
     guided = mjp.condition(network(BIRTH, DEATH), **OPTIONS)
     shape = guided.innovations["clocks"]
     ends = lambda z: guided.push({"clocks": z.reshape(shape)})[0].values[1:, 0]

@@ -341,8 +341,8 @@ def test_two_series_in_a_plate_with_paths_to_be_guided():
             return mjp.sample("x", graph.observe_each(lambda x: dist.Normal(x[0], 0.3), data))
 
     sites = numpyro.handlers.trace(numpyro.handlers.seed(model, 0)).get_trace(data)
-    assert sites["x/innovations"]["value"].shape == (2, 9)
-    assert sites["x/log_likelihood"]["fn"].log_factor.shape == (2,)
+    assert sites["x.innovations"]["value"].shape == (2, 9)
+    assert sites["x.log_likelihood"]["fn"].log_factor.shape == (2,)
     with numpyro.handlers.seed(rng_seed=0):
         path = model(data)
     assert path.regimes.shape == (2, 8)

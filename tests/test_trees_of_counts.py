@@ -135,7 +135,7 @@ def test_particle_gibbs_draws_the_posterior_of_a_tree():
     report = mcmc.get_extra_fields()
     assert float(np.mean(report["moved"])) > 0.5
     assert float(np.mean(report["renewed"])) > 0.2
-    paths = np.asarray(mcmc.get_samples()["x/path"])
+    paths = np.asarray(mcmc.get_samples()["x.path"])
     assert np.all(np.isfinite(paths[:, :, 0]))
     events = np.sum(paths[..., 1] >= 0, axis=-1)  # deaths on each edge
     ends = [graph.ids[child] for _, child, _ in EDGES]

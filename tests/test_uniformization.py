@@ -116,7 +116,7 @@ def test_a_full_buffer_keeps_the_path_and_says_so():
 
 
 def kernel(own=model, **options):
-    return Gibbs([(UniformizationGibbs(own), ["x/path"]), (NUTS(own, **options), ["rates"])])
+    return Gibbs([(UniformizationGibbs(own), ["x.path"]), (NUTS(own, **options), ["rates"])])
 
 
 def run(kernel, warmup, draws, seed=0, fields=()):
@@ -128,7 +128,7 @@ def run(kernel, warmup, draws, seed=0, fields=()):
 def test_the_kernel_is_a_block_of_gibbs():
     mcmc = run(kernel(), 30, 60, fields=("block_states.0.moved", "block_states.0.overflow"))
     samples, report = mcmc.get_samples(), mcmc.get_extra_fields()
-    assert samples["x/path"].shape == (60, 6, 25, 2)
+    assert samples["x.path"].shape == (60, 6, 25, 2)
     assert np.unique(samples["rates"][:, 0]).size > 20
     assert np.asarray(report["block_states.0.moved"]).mean() > 0.3
     assert not np.any(np.asarray(report["block_states.0.overflow"]))
@@ -183,9 +183,9 @@ def test_geweke():
     state = blocks.init(jax.random.key(1), 0, None, (jnp.where(SEEN < 0, jnp.nan, 1.0 * SEEN),), {})
 
     def step(state, key):
-        value = state.z["x/path"]
+        value = state.z["x.path"]
         state = blocks.sample(state, (observe(key, value),), {})
-        return state, describe(jnp.exp(state.z["rates"]), state.z["x/path"])
+        return state, describe(jnp.exp(state.z["rates"]), state.z["x.path"])
 
     keys = jax.random.split(jax.random.key(2), 20_000)
     chain = np.asarray(jax.jit(lambda state, keys: lax.scan(step, state, keys)[1])(state, keys))[1000:]

@@ -97,7 +97,7 @@ def _observations(
             raise ValueError(
                 "matrix and covariance must be the same for all observations of states with bounds"
             )
-        return replace(observed, likelihood=lambda x: likelihood(chart.state(x))), None
+        return replace(observed, likelihood=lambda x, *own: likelihood(chart.state(x), *own)), None
     alone = copy.copy(graph)
     alone.observations = [observed]
     pins = exact_values(alone, dim)

@@ -1,7 +1,7 @@
 """Observations of counts: their exact likelihoods, and what a Gaussian guide takes them for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +14,7 @@ from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.graph import Graph, Observations
 from mjp.inference.seen_entries import check_whole, log_density_where_seen
+from mjp.likelihood_covariates import at_covariates, first_row
 from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
 from mjp.processes.reaction_network import ReactionNetwork
 
@@ -27,7 +28,7 @@ class ObservedCounts(eqx.Module):
         position: (n_nodes,) of the observation of each node, -1 where there is none.
         likelihood: function of the state to a Distribution; or Exactly, or a LinearGaussianObservation.
         values: (m, ...), NaN where missing.
-        parameters: what differs between observations besides, leaves (m, ...).
+        parameters: what differs between observations besides, leaves (m, ...): matrices, or covariates.
     """
 
     position: "Positions" = eqx.field(static=True)
@@ -47,7 +48,7 @@ class ObservedCounts(eqx.Module):
         """Log-likelihood of the state x (d,) of a node; zero where nothing was observed."""
         position = jnp.asarray(self.position.of_node)[node]
         at = jnp.maximum(position, 0)
-        own = jax.tree.map(lambda leaf: leaf[at], self.parameters)
+        own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[at], self.parameters)
         return jnp.where(position >= 0, self._log_density(x, self.values[at], own), 0.0)
 
     def _log_density(self, x: Array, value: Array, own: Any) -> Array:
@@ -65,7 +66,7 @@ class ObservedCounts(eqx.Module):
             white = jax.scipy.linalg.solve_triangular(lower, residual, lower=True)
             constant = 0.5 * jnp.sum(seen) * jnp.log(2 * jnp.pi) + jnp.sum(jnp.log(jnp.diagonal(lower)))
             return -0.5 * white @ white - constant
-        return log_density_where_seen(self.likelihood(self.process.view(x)), value)
+        return log_density_where_seen(at_covariates(self.likelihood, own)(self.process.view(x)), value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ def _observed(graph: Graph, observed: Observations, process: ReactionNetwork, n_
             f"likelihood: {type(likelihood).__name__} is for processes with finitely many states; for counts "
             "give mjp.Exactly or a function from the counts to a Distribution"
         )
-    parameters: Any = ()
+    parameters: Any = None
     law: Any = None
     if isinstance(likelihood, Exactly):
         event: tuple[int, ...] = (process.n_species,)
@@ -110,7 +111,8 @@ def _observed(graph: Graph, observed: Observations, process: ReactionNetwork, n_
         spread = lambda array: jnp.broadcast_to(array, (m, *array.shape[-2:]))
         parameters = (spread(matrix), spread(covariance))
     else:
-        law = law_of(likelihood, process.state, process.view)
+        parameters = observed.covariates
+        law = law_of(at_covariates(likelihood, first_row(parameters)), process.state, process.view)
         event = law.shape()
     values = _numbers(graph, observed, event)
     if not isinstance(likelihood, Exactly | LinearGaussianObservation):
@@ -165,8 +167,8 @@ class _OfRealNumbers(ByContent):
     likelihood: Callable
     process: ReactionNetwork
 
-    def __call__(self, x: Array) -> Any:
-        return self.likelihood(self.process.view(jnp.maximum(x, _LEAST_COUNT)))
+    def __call__(self, x: Array, *covariates: Any) -> Any:
+        return self.likelihood(self.process.view(jnp.maximum(x, _LEAST_COUNT)), *covariates)
 
 
 def for_gaussian_guide(graph: Graph, process: ReactionNetwork, rounding: float) -> list[Observations]:
@@ -185,5 +187,5 @@ def for_gaussian_guide(graph: Graph, process: ReactionNetwork, rounding: float) 
                 )
         else:
             likelihood = _OfRealNumbers(likelihood, process)
-        found.append(Observations(likelihood, observed.nodes, observed.values, observed.exact_transition))
+        found.append(replace(observed, likelihood=likelihood))
     return found

@@ -248,7 +248,8 @@ def _observations(graph: Graph, batch: Observations, counts: dict[int, ReachedCo
                 labels[i] = _seen(space, part.values[i], graph.describe_node(node))
             found.append(replace(part, values=labels))
         else:
-            found.append(replace(part, likelihood=OfCounts(likelihood, (space,))))
+            arguments = (space,) if part.covariates is None else (space, None)
+            found.append(replace(part, likelihood=OfCounts(likelihood, arguments)))
     return found
 
 

@@ -29,6 +29,7 @@ from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.potentials.rows import canonical_of
 from mjp.inference.seen_entries import check_whole, independent
 from mjp.inference.segments import Segments, segment_sum
+from mjp.likelihood_covariates import at_covariates, first_row
 from mjp.observations import Exactly, LinearGaussianObservation, Misclassified, law_of
 from mjp.processes.affine import Dependence, dependence, worst
 
@@ -60,8 +61,8 @@ class LikelihoodMoments(eqx.Module):
 
     likelihood: Any = eqx.field(static=True)
 
-    def __call__(self, x: Array, _: Any) -> tuple[Array, Array]:
-        return moments_of(self.likelihood(x))
+    def __call__(self, x: Array, covariates: Any) -> tuple[Array, Array]:
+        return moments_of(at_covariates(self.likelihood, covariates)(x))
 
 
 class GaussianSite(eqx.Module):
@@ -177,11 +178,12 @@ class SpreadSite(eqx.Module):
     noiseless: ClassVar[bool] = False
 
     def potential(self, anchors: Array) -> Canonical:
-        def one(anchor: Array, value: Array) -> Canonical:
-            site = eqx.tree_at(lambda s: s.values, self.gaussian, value[None])
+        def one(anchor: Array, value: Array, own: Any) -> Canonical:
+            inputs = jax.tree.map(lambda leaf: leaf[None], own)
+            site = GaussianSite(self.gaussian.law, inputs, None, value[None], self.gaussian.exact)
             return expanded(lambda x: site.log_likelihood(x[None])[0], anchor)
 
-        return jax.vmap(one, out_axes=-1)(anchors, self.gaussian.values)
+        return jax.vmap(one, out_axes=-1)(anchors, self.gaussian.values, self.gaussian.inputs)
 
     def log_likelihood(self, states: Array) -> Array:
         return self.gaussian.log_likelihood(states)
@@ -200,20 +202,21 @@ class LaplaceSite(eqx.Module):
 
     likelihood: Any = eqx.field(static=True)
     values: Array  # (m, ...), NaN where missing
+    inputs: Any  # covariates of the likelihood, (m,) each, or None
     exact: bool = eqx.field(static=True, default=False, init=False)
     noiseless: ClassVar[bool] = False
 
     def potential(self, anchors: Array) -> Canonical:
-        def one(anchor: Array, value: Array) -> Canonical:
-            return expanded(lambda x: self._log_density(x, value), anchor)
+        def one(anchor: Array, value: Array, own: Any) -> Canonical:
+            return expanded(lambda x: self._log_density(x, value, own), anchor)
 
-        return jax.vmap(one, out_axes=-1)(anchors, self.values)
+        return jax.vmap(one, out_axes=-1)(anchors, self.values, self.inputs)
 
     def log_likelihood(self, states: Array) -> Array:
-        return jax.vmap(self._log_density)(states, self.values)
+        return jax.vmap(self._log_density)(states, self.values, self.inputs)
 
-    def _log_density(self, x: Array, value: Array) -> Array:
-        law = independent(self.likelihood(x))
+    def _log_density(self, x: Array, value: Array, own: Any) -> Array:
+        law = independent(at_covariates(self.likelihood, own)(x))
         seen = ~jnp.isnan(value)
         n_event = len(law.event_shape)
         event = tuple(range(value.ndim - n_event, value.ndim))
@@ -310,20 +313,22 @@ def _site(graph: Graph, observed: Observations, dim: int) -> Any:
         seen = (spread(matrix), spread(covariance), likelihood.offset)
         return GaussianSite(None, None, seen, values, True, likelihood.noiseless)
     state = jax.ShapeDtypeStruct((dim,), jnp.result_type(float))
-    law = law_of(likelihood, state)
+    inputs = jax.tree.map(jnp.asarray, observed.covariates)
+    first = first_row(inputs)
+    law = law_of(at_covariates(likelihood, first), state)
     event = law.shape()
     values = _with_event(graph, observed, values, event)
-    _check_support(graph, observed, likelihood, values, dim)
+    _check_support(graph, observed, law, values)
     if isinstance(independent(law), dist.Normal | dist.MultivariateNormal):
         moments = LikelihoodMoments(likelihood)
-        mean, covariance = dependence(lambda x: moments(x, None), state)
+        mean, covariance = dependence(lambda x: moments(x, first), state)
         constant = worst(covariance) == Dependence.NONE
         exact = worst(mean) <= Dependence.AFFINE and constant
-        site = GaussianSite(moments, None, None, values.reshape(m, -1), exact)
+        site = GaussianSite(moments, inputs, None, values.reshape(m, -1), exact)
         return site if constant else SpreadSite(site)
     if is_concrete(values):
         check_whole(law, values, lambda i: graph.describe_node(int(observed.nodes[i])))
-    return LaplaceSite(likelihood, values)
+    return LaplaceSite(likelihood, values, inputs)
 
 
 def moments_of(law: Any) -> tuple[Array, Array]:
@@ -368,10 +373,10 @@ def _check_finite(graph: Graph, observed: Observations, values: Array) -> None:
         raise ValueError(f"values must be finite, or NaN for missing, got {value} at {node}")
 
 
-def _check_support(graph: Graph, observed: Observations, likelihood: Any, values: Array, dim: int) -> None:
+def _check_support(graph: Graph, observed: Observations, law: Any, values: Array) -> None:
     if not is_concrete(values):
         return
-    law = independent(law_of(likelihood, jax.ShapeDtypeStruct((dim,), jnp.result_type(float))))
+    law = independent(law)
     flat = np.asarray(values).reshape(len(values), -1)
     support = law.support
     if support.event_dim or not support.is_discrete:

@@ -114,8 +114,8 @@ def _totals_likelihood(model: ParticleChain, at_nodes: Array, member: Array) -> 
     rest = rest - (at_nodes[member][:, None] == jnp.arange(k))
     found = jnp.zeros((k, t))
     for seen in model.totals_seen:
-        values = seen.values[:, series]
-        by_state = [jax.vmap(seen.of_one)(rest + (jnp.arange(k) == s), values) for s in range(k)]
+        own = jax.tree.map(lambda leaf: leaf[:, series], (seen.values, seen.inputs))
+        by_state = [jax.vmap(seen.of_one)(rest + (jnp.arange(k) == s), *own) for s in range(k)]
         found = found + jnp.stack(by_state)
     return found
 

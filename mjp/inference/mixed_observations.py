@@ -19,6 +19,7 @@ from mjp.inference.particle_observations import log_or_never
 from mjp.inference.pinning import PinnedEdges
 from mjp.inference.rules.state_observations import UNKNOWN, StateEvidence
 from mjp.inference.state_tables import noisy_nodes
+from mjp.likelihood_covariates import joined_rows
 from mjp.observations import Exactly
 
 
@@ -98,10 +99,7 @@ def vector_sites(graph: Graph, space: Space, spaces: list[Space]) -> list[Observ
     for batch in graph.observations:
         keep = [i for i, node in enumerate(batch.nodes.tolist()) if spaces[node] == space]
         if keep and not isinstance(batch.likelihood, Exactly):
-            whole = len(keep) == len(batch.nodes)
-            kept.append(
-                batch if whole else replace(batch, nodes=batch.nodes[keep], values=batch.values[keep])
-            )
+            kept.append(batch if len(keep) == len(batch.nodes) else batch.rows(np.asarray(keep)))
     part.observations = _side_by_side(kept)
     return sites_of(part, space.size, PinnedEdges([], [], graph.n_nodes, []))
 
@@ -118,7 +116,8 @@ def _side_by_side(batches: list[Observations]) -> list[Observations]:
         nodes = np.concatenate([batch.nodes for batch in group])
         one = len(group) == 1
         values = group[0].values if one else np.concatenate([batch.values for batch in group])
-        result.append(replace(group[0], nodes=nodes, values=values))
+        covariates = joined_rows([batch.covariates for batch in group])
+        result.append(replace(group[0], nodes=nodes, values=values, covariates=covariates))
     return result
 
 

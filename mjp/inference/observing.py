@@ -1,11 +1,14 @@
 """Draws of observations given the states."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from mjp.graph import Graph, Observations
 from mjp.inference.path_sweeps import draw
+from mjp.likelihood_covariates import at_covariates
 from mjp.observations import EachAgent, Exactly, LocalEmissions, Misclassified
 
 
@@ -37,4 +40,8 @@ def _observe(graph: Graph, observed: Observations, states: Array, key: Array) ->
         return jax.vmap(jax.vmap(one), in_axes=(0, None, 0))(states[:, scopes], jnp.arange(n), keys)
     keys = jax.random.split(key, states.shape[0])
     view = graph.edges[0].process.view
-    return jax.vmap(lambda state, k: jnp.asarray(likelihood(view(state)).sample(k)))(states, keys)
+
+    def through(state: Array, own: Any, k: Array) -> Array:
+        return jnp.asarray(at_covariates(likelihood, own)(view(state)).sample(k))
+
+    return jax.vmap(through)(states, observed.covariates, keys)

@@ -15,6 +15,7 @@ from mjp.agent_trajectory import ChainOrder
 from mjp.graph import Graph, Observations
 from mjp.inference.rules.state_observations import by_state, log_density
 from mjp.inference.seen_entries import log_density_where_seen
+from mjp.likelihood_covariates import at_covariates, first_row
 from mjp.observations import (
     EachAgent,
     Exactly,
@@ -70,22 +71,24 @@ class TotalsSeen(eqx.Module):
 
     Attributes:
         values: (T, R, ...), NaN where missing.
+        inputs: covariates of the likelihood, (T, R) each, or None.
     """
 
     values: Array
+    inputs: Any
     likelihood: Any = eqx.field(static=True)
     states: tuple = eqx.field(static=True)
 
     def log_likelihood(self, totals: Array) -> Array:
         """Log-likelihoods (T, R) of totals (T, R, K)."""
-        return jax.vmap(jax.vmap(self.of_one))(totals, self.values)
+        return jax.vmap(jax.vmap(self.of_one))(totals, self.values, self.inputs)
 
     def at_time(self, time: Any, totals: Array) -> Array:
         """Log-likelihood () at one time, of totals (K,) of the only series."""
-        return self.of_one(totals, self.values[time, 0])
+        return self.of_one(totals, *jax.tree.map(lambda leaf: leaf[time, 0], (self.values, self.inputs)))
 
-    def of_one(self, totals: Array, value: Array) -> Array:
-        law = self.likelihood(StateCounts(totals, self.states))
+    def of_one(self, totals: Array, value: Array, own: Any) -> Array:
+        law = at_covariates(self.likelihood, own)(StateCounts(totals, self.states))
         return log_density_where_seen(law, value)
 
     def tilts(self, old: Array, means: Array, covariances: Array) -> Array:
@@ -97,13 +100,13 @@ class TotalsSeen(eqx.Module):
         Args:
             old: (T, R, K) slopes that led to the means (T, R, K) and covariances (T, R, K, K).
         """
-        return jax.vmap(jax.vmap(self._tilt))(old, means, covariances, self.values)
+        return jax.vmap(jax.vmap(self._tilt))(old, means, covariances, self.values, self.inputs)
 
-    def _tilt(self, old: Array, mean: Array, covariance: Array, value: Array) -> Array:
+    def _tilt(self, old: Array, mean: Array, covariance: Array, value: Array, own: Any) -> Array:
         seen = ~jnp.isnan(value).reshape(-1)
 
         def moments(totals: Array) -> tuple[Array, Array]:
-            law: Any = self.likelihood(StateCounts(totals, self.states))
+            law: Any = at_covariates(self.likelihood, own)(StateCounts(totals, self.states))
             rounding = _ROUNDING if law.is_discrete else 0.0
             return jnp.reshape(law.mean, -1), jnp.reshape(law.variance + rounding, -1)
 
@@ -233,7 +236,8 @@ def _labelled(
 
 def _totals(observed: Observations, process: InteractingParticles, order: ChainOrder) -> TotalsSeen:
     likelihood: Any = observed.likelihood
-    event = law_of(likelihood, process.state, process.view).shape()
+    law = law_of(at_covariates(likelihood, first_row(observed.covariates)), process.state, process.view)
+    event = law.shape()
     t, r = order.nodes.shape
     values: Any = observed.values
     if isinstance(values, np.ndarray) and values.dtype == object:
@@ -246,15 +250,19 @@ def _totals(observed: Observations, process: InteractingParticles, order: ChainO
         raise ValueError(
             f"values: each observation must have shape {event}, as its law has, got shape {values.shape[1:]}"
         )
-    if is_concrete(values) and law_of(likelihood, process.state, process.view).is_discrete:
+    if is_concrete(values) and law.is_discrete:
         flat = np.asarray(values)
         bad = flat[~np.isnan(flat) & ((flat != np.round(flat)) | (flat < 0))]
         if len(bad):
             raise ValueError(f"values: {bad[0]:g} is not a count, which the likelihood describes")
     position = np.empty(order.nodes.max() + 1, dtype=np.int64)
     position[order.nodes.reshape(-1)] = np.arange(t * r)
-    full = jnp.full((t * r, *event), jnp.nan).at[position[observed.nodes]].set(values)
-    return TotalsSeen(full.reshape(t, r, *event), likelihood, process.states)
+    at = position[observed.nodes]
+    full = jnp.full((t * r, *event), jnp.nan).at[at].set(values)
+    # where nothing was seen a covariate only has to be one at which the likelihood is finite
+    everywhere = lambda own: jnp.broadcast_to(jnp.asarray(own)[0], t * r).at[at].set(own).reshape(t, r)
+    inputs = jax.tree.map(everywhere, observed.covariates)
+    return TotalsSeen(full.reshape(t, r, *event), inputs, likelihood, process.states)
 
 
 def _missing(values: Any) -> np.ndarray:

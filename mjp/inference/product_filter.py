@@ -66,14 +66,14 @@ def _by_series(model: ParticleChain) -> tuple:
     for seen in model.local_seen:
         table = seen.tables[:-1]
         tables.append(jnp.moveaxis(table.reshape(r, -1, *table.shape[1:]), 2, 0))
-    return jnp.moveaxis(own, 2, 1), tables, [seen.values for seen in model.totals_seen]
+    return jnp.moveaxis(own, 2, 1), tables, [(seen.values, seen.inputs) for seen in model.totals_seen]
 
 
-def joint_log_likelihood(model: ParticleChain, own: Array, tables: list[Array], values: list[Array]) -> Array:
+def joint_log_likelihood(model: ParticleChain, own: Array, tables: list[Array], values: list) -> Array:
     """Log-likelihoods (K**M,) of all combinations of one series at one time.
 
     Args:
-        own: (K, M); tables: (F, K**s) for each batch of emissions; values: what was observed of totals.
+        own: (K, M); tables: (F, K**s) for each batch of emissions; values: of totals, with covariates.
     """
     k, m = own.shape
     logs = jnp.zeros((k,) * m)
@@ -84,10 +84,10 @@ def joint_log_likelihood(model: ParticleChain, own: Array, tables: list[Array], 
             ordered = jnp.transpose(log.reshape((k,) * len(scope)), np.argsort(scope).tolist())
             logs = logs + ordered.reshape([k if axis in scope else 1 for axis in range(m)])
     logs = logs.reshape(-1)
-    for seen, value in zip(model.totals_seen, values, strict=True):
+    for seen, (value, covariates) in zip(model.totals_seen, values, strict=True):
         states = np.indices((k,) * m).reshape(m, -1)
         totals = jnp.asarray([(states == state).sum(axis=0) for state in range(k)], logs.dtype).T
-        logs = logs + jax.vmap(seen.of_one, in_axes=(0, None))(totals, value)
+        logs = logs + jax.vmap(seen.of_one, in_axes=(0, None, None))(totals, value, covariates)
     return logs
 
 

@@ -1,7 +1,7 @@
 """Graphs of finite states whose nodes may have several parents, evaluated: one table per node."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import equinox as eqx
@@ -158,15 +158,7 @@ def seen_of(graph: Graph, space: tuple, member: np.ndarray, observed: bool) -> S
 def of_members(observed: Observations, member: np.ndarray) -> Observations:
     """The observations of the nodes of `member` (n,)."""
     keep = np.flatnonzero(member[observed.nodes])
-    if len(keep) == len(observed.nodes):
-        return observed
-    flags = observed.exact_transition
-    return replace(
-        observed,
-        nodes=observed.nodes[keep],
-        values=observed.values[keep],
-        exact_transition=None if flags is None else flags[keep],
-    )
+    return observed if len(keep) == len(observed.nodes) else observed.rows(keep)
 
 
 def noisy_nodes(evidence: StateEvidence) -> np.ndarray:

@@ -16,7 +16,14 @@ from mjp.inference.agent_path_law import AgentPathLaw, AgentPathLikelihood
 from mjp.inference.anchors import Anchors
 from mjp.inference.path_law import PathLaw, PathLikelihood
 from mjp.numpyro_bridge.contexts import STRUCTURE_ONLY, collect, initialising, plate_sizes, seeded
-from mjp.numpyro_bridge.kinds import PATH, ROOTS, agent_jump_law, has_agent_jumps, state_path_law
+from mjp.numpyro_bridge.kinds import (
+    LOG_LIKELIHOOD,
+    PATH,
+    ROOTS,
+    agent_jump_law,
+    has_agent_jumps,
+    state_path_law,
+)
 from mjp.numpyro_bridge.marginal import MarginalPath
 from mjp.processes.gaussian import GaussianProcess
 from mjp.trajectory import Trajectory
@@ -82,13 +89,13 @@ def linear_noise(name: str, graph: Graph, options: dict[str, Any]) -> MarginalPa
         terms = jnp.zeros(shape.shape, shape.dtype)
     else:
         terms = evidence()
-    numpyro.factor(f"{name}/log_likelihood", terms)
+    numpyro.factor(name + LOG_LIKELIHOOD, terms)
     return MarginalPath(name)
 
 
 def _jump_factor(name: str, terms: jax.Array) -> None:
     law = dist.Unit(terms)
-    numpyro.sample(f"{name}/log_likelihood", law, obs=law.sample(None), infer={JUMPS: True})  # type: ignore[arg-type]
+    numpyro.sample(name + LOG_LIKELIHOOD, law, obs=law.sample(None), infer={JUMPS: True})  # type: ignore[arg-type]
 
 
 def _first_states(name: str, graph: Graph) -> Any:

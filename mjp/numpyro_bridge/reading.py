@@ -8,6 +8,7 @@ from numpyro.handlers import seed, substitute, trace
 
 from mjp.graph import Graph
 from mjp.numpyro_bridge.contexts import COLLECTORS, Conditioned, recording, structure_only
+from mjp.numpyro_bridge.kinds import LOG_LIKELIHOOD
 
 
 def structure(model: Callable, args: tuple, kwargs: dict, key: jax.Array) -> dict[str, dict[str, Any]]:
@@ -47,7 +48,7 @@ def pointwise_log_likelihood(
     result = {}
     for name, site in found.items():
         if site["type"] == "sample" and site["is_observed"]:
-            result[name.removesuffix("/log_likelihood")] = site["fn"].log_prob(site["value"])
+            result[name.removesuffix(LOG_LIKELIHOOD)] = site["fn"].log_prob(site["value"])
     for name, graph in collected.items():
         result[name] = graph.guided.log_likelihoods(graph.trajectory)  # type: ignore[attr-defined]
     return result

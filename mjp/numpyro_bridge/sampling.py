@@ -25,6 +25,7 @@ from mjp.numpyro_bridge.contexts import (
 )
 from mjp.numpyro_bridge.kinds import (
     INNOVATIONS,
+    LOG_LIKELIHOOD,
     ROUGH,
     has_agent_path,
     has_jump_path,
@@ -41,23 +42,23 @@ _EVENTS = 256  # on an edge, where neither the user nor a fit has chosen a buffe
 def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath:
     """Condition a graph inside a NumPyro model.
 
-    The path of an exactly conditioned graph is marginalised: the site `name + "/log_likelihood"` is a
+    The path of an exactly conditioned graph is marginalised: the site `name + ".log_likelihood"` is a
     factor, with one entry per member of the graph's batch (subject, series) or, for a single chain
     outside of plates, per time (the one-step-ahead densities), so that log-likelihoods are pointwise.
     Under `Predictive`, or any `seed` handler, the path is drawn from its law given the parameters and
     the data, and the deterministic site `name` holds the states at the nodes.
 
     The path of any other graph is a smooth function of standard normal innovations, which are the
-    latent site `name + "/innovations"`; the factor is the evidence of the guide times the weight of the
+    latent site `name + ".innovations"`; the factor is the evidence of the guide times the weight of the
     path, one entry per member of the graph's batch.
 
-    The path of interacting particles, which is discrete, is the latent site `name + "/path"`, see
+    The path of interacting particles, which is discrete, is the latent site `name + ".path"`, see
     `mjp.inference.AgentPathLaw`, for `mjp.inference.IndividualForwardBackward`. In continuous time it is
     `mjp.inference.agent_jump_law.AgentJumpLaw`, for `mjp.inference.IndividualUniformization`, with room for
     `max_jumps` of an agent (default 16) and for `max_events` on its whole path, virtual ones included
     (default 64; it takes a good deal more than 1.5 times the bound times the time); `mjp.fit` finds both.
 
-    The path of a graph of reaction networks, which no gradient reaches, is the latent site `name + "/path"`
+    The path of a graph of reaction networks, which no gradient reaches, is the latent site `name + ".path"`
     with the law of the network, see `mjp.inference.PathLaw`; the factor has one entry per node, the
     log-likelihood of its observations given the path. It is a site for `mjp.inference.ParticleGibbs`, while
     gradient-based kernels see the smooth density of the complete data. With `latent="innovations"` the path
@@ -106,7 +107,7 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
     if not is_exact_family(graph):
         return _guided(name, graph, options)
     if STRUCTURE_ONLY:
-        numpyro.factor(f"{name}/log_likelihood", jnp.zeros(()))
+        numpyro.factor(name + LOG_LIKELIHOOD, jnp.zeros(()))
         return MarginalPath(name)
     if initialising():
         # initialisation looks at latent sites only; the factor's shape is all that it needs
@@ -230,4 +231,4 @@ def _factor(name: str, log_likelihood: jax.Array) -> None:
             raise ValueError(
                 f"{name}: the graph has batch shape {shape}, which does not fit the enclosing plates {sizes}"
             )
-    numpyro.factor(f"{name}/log_likelihood", log_likelihood)
+    numpyro.factor(name + LOG_LIKELIHOOD, log_likelihood)

@@ -1,6 +1,5 @@
 """Processes whose steps are Gaussian given the state at their start."""
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from mjp._signatures import required_arguments
 from mjp.processes.affine import Dependence, dependence, worst
 from mjp.processes.charts import Chart
 from mjp.processes.process import CovariateRecord, Process
@@ -97,18 +97,12 @@ def with_covariates(name: str, function: Callable, arguments: int) -> Callable:
     Raises:
         TypeError: the function takes another number of arguments.
     """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # builtins and some compiled functions do not tell
+    required = required_arguments(function)
+    if required is None or required == arguments:
         return lambda *args: function(*args[:-1])
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [p for p in parameters if p.kind in kinds]
-    required = [p for p in positional if p.default is p.empty]
-    if any(p.kind == inspect.Parameter.VAR_POSITIONAL for p in parameters) or len(required) == arguments:
-        return lambda *args: function(*args[:-1])
-    if len(required) == arguments + 1:
+    if required == arguments + 1:
         return function
     raise TypeError(
         f"{name} must take {arguments} arguments, or {arguments + 1} with a mapping of covariates, "
-        f"got a function of {len(required)}"
+        f"got a function of {required}"
     )

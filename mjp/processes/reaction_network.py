@@ -1,6 +1,5 @@
 """Reaction networks: jump processes on counts."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from mjp._checks import check_labels, check_times, is_concrete
+from mjp._signatures import required_arguments
 from mjp.processes.conservation import conservation_laws
 from mjp.processes.counts import Counts
 from mjp.processes.markov_jump import MarkovJump
@@ -485,14 +485,9 @@ def _text(species: tuple, needs: Sequence[int], gives: Sequence[int]) -> str:
 
 
 def _n_arguments(text: str, function: Callable) -> int:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some compiled functions do not tell
-        return 1
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in kinds and p.default is p.empty]
-    if len(required) in (1, 2):
-        return len(required)
+    required = required_arguments(function)
+    if required is None or required in (1, 2):
+        return required or 1
     raise TypeError(
-        f"the propensity of {text!r} must take (x) or (t, x), got a function of {len(required)} arguments"
+        f"the propensity of {text!r} must take (x) or (t, x), got a function of {required} arguments"
     )

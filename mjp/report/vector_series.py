@@ -105,7 +105,7 @@ def _sort(fit: "Fit", name: str, graph: Any) -> tuple[dict[int, list], list]:
         values = observed_numbers(batch, replicated.shape[1:])
         values = values.reshape(len(values), -1)
         replicated = replicated.reshape(len(replicated), *values.shape)
-        shown = shown_coordinates(batch.likelihood, process_of(graph).dim, process_of(graph).view)
+        shown = shown_coordinates(batch, process_of(graph).dim, process_of(graph).view)
         names = list(fit.coords.get(f"{label}_event_0", ()))
         for entry, coordinate in enumerate(shown):
             if coordinate is not None:

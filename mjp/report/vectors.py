@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mjp.graph import Graph
+from mjp.graph import Graph, Observations
+from mjp.likelihood_covariates import at_covariates, first_row, take_rows
 from mjp.numpyro_bridge import INNOVATIONS, has_agents, has_jump_path, has_sampled_path
 from mjp.observations import Exactly, LinearGaussianObservation
 from mjp.processes import (
@@ -94,15 +95,16 @@ def _steps(edges: Any) -> str:
 
 
 def shown_coordinates(
-    likelihood: Any, dim: int, view: Callable[[Any], Any] = lambda x: x
+    observed: Observations, dim: int, view: Callable[[Any], Any] = lambda x: x
 ) -> list[int | None]:
     """For each entry of an observation the coordinate that it is a noisy record of, or None.
 
-    An entry records a coordinate if its mean is that coordinate, whatever the state.
+    An entry records a coordinate if its mean is that coordinate, whatever the state and the covariates.
 
     Args:
         view: from a state to what the likelihood reads, `Process.view`.
     """
+    likelihood: Any = observed.likelihood
     if isinstance(likelihood, Exactly):
         return list(range(dim))
     states = np.random.default_rng(0).normal(size=(4, dim))
@@ -111,12 +113,15 @@ def shown_coordinates(
             return [None] * likelihood.matrix.shape[1]
         means = states @ np.asarray(likelihood.matrix).T + np.asarray(likelihood.offset)
     else:
+        rows = take_rows(
+            observed.covariates, np.linspace(0, len(observed.nodes) - 1, len(states)).astype(int)
+        )
+        law = lambda x, own: at_covariates(likelihood, own)(view(x))
         try:
-            means = np.asarray(
-                jax.vmap(lambda x: jnp.atleast_1d(likelihood(view(x)).mean))(jnp.asarray(states))
-            )
+            mean = lambda x, own: jnp.atleast_1d(law(x, own).mean)
+            means = np.asarray(jax.vmap(mean)(jnp.asarray(states), rows))
         except NotImplementedError:  # a law without a mean
-            return [None] * int(np.prod(likelihood(view(jnp.asarray(states[0]))).shape()))
+            return [None] * int(np.prod(law(jnp.asarray(states[0]), first_row(rows)).shape()))
     found: list[int | None] = []
     for column in means.reshape(len(states), -1).T:
         same = [i for i in range(dim) if np.allclose(column, states[:, i], rtol=1e-5)]

@@ -35,7 +35,7 @@ class IndividualForwardBackwardState(NamedTuple):
 
 
 class IndividualForwardBackward(SweepKernel):
-    """Updates the paths `…/path` of interacting particles and factorial chains, given all other sites.
+    """Updates the paths `….path` of interacting particles and factorial chains, given all other sites.
 
     Agents get new paths one after the other, each from its law given the paths of the others and the data,
     which is that of a hidden Markov chain (forward filtering, backward sampling; Touloupou, Finkenstädt &

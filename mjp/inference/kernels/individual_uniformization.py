@@ -39,7 +39,7 @@ class IndividualUniformizationState(NamedTuple):
 
 
 class IndividualUniformization(SweepKernel):
-    r"""Updates the paths `…/path` of `mjp.InteractingJumps`, given all other sites, without rejections.
+    r"""Updates the paths `….path` of `mjp.InteractingJumps`, given all other sites, without rejections.
 
     Agents get new jump paths one after the other, each from its law given the paths of the others, virtual
     jumps and the data (uniformization; Rao & Teh 2013, J. Mach. Learn. Res. 14:3295, §5). Which agents move

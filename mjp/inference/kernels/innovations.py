@@ -40,11 +40,11 @@ class InnovationState(NamedTuple):
 
 
 class InnovationKernel(PathKernel):
-    """Updates the sites `…/innovations` of a model, given all others.
+    """Updates the sites `….innovations` of a model, given all others.
 
     Args:
         model: a NumPyro model that contains `mjp.sample` of guided graphs.
-        sites: the sites to update; by default all whose name ends in `/innovations`.
+        sites: the sites to update; by default all whose name ends in `.innovations`.
         target_accept: acceptance probability that the steps are adapted to during warm-up.
     """
 

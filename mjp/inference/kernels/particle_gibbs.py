@@ -41,7 +41,7 @@ class ParticleGibbsState(NamedTuple):
 
 
 class ParticleGibbs(PathKernel):
-    """Updates the paths `…/path` of a model, given all other sites, with guided particles.
+    """Updates the paths `….path` of a model, given all other sites, with guided particles.
 
     Every sweep leaves the law of the path given parameters and data invariant, whatever the number of
     particles and the guide (Andrieu, Doucet & Holenstein 2010; ancestor sampling of Lindsten, Jordan &

@@ -34,7 +34,7 @@ class UniformizationState(NamedTuple):
 
 
 class UniformizationGibbs(PathKernel):
-    r"""Updates the paths `…/path` of finite-state processes, given all other sites, without rejections.
+    r"""Updates the paths `….path` of finite-state processes, given all other sites, without rejections.
 
     Virtual jumps are added to a path at rate $\Omega - |q_{xx}|$; given the times of all events, states are
     drawn by forward filtering and backward sampling of the chain $I + Q / \Omega$, and events that change

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, SNAPSHOT
 from mjp.inference.rules.table_checks import check_tables
 from mjp.inference.seen_entries import check_whole, log_density_where_seen, partly_missing
 from mjp.inference.segments import Segments, take
+from mjp.likelihood_covariates import at_covariates, first_row, joined_rows, take_rows
 from mjp.observations import Exactly, Misclassified, is_missing
 from mjp.processes.finite_states import FiniteStateProcess
 
@@ -141,24 +143,25 @@ class StateEvidence:
         table = jnp.concatenate([table, *(one[None] for one in sets)])
         self._factor(table, jnp.zeros(table.shape[0], table.dtype), np.where(row < 0, len(table), row))
 
-    def _through(self, observed: Observations, likelihood: Callable[[Any], Distribution]) -> None:
-        values, nodes = observed.values, observed.nodes
+    def _through(self, observed: Observations, likelihood: Callable[..., Distribution]) -> None:
+        values, nodes, own = observed.values, observed.nodes, observed.covariates
         if is_concrete(values):
             values, missing = self._numbers(values, nodes)
-            nodes, values = nodes[~missing], values[~missing]
+            nodes, values, own = nodes[~missing], values[~missing], take_rows(own, ~missing)
             if len(nodes) == 0:
                 return
             distinct, inverse = (
                 np.unique(values, return_inverse=True)
-                if values.ndim == 1
+                if values.ndim == 1 and own is None
                 else (values, np.arange(len(values)))
             )
         else:
             distinct, inverse = values, np.arange(len(nodes))
-        law = likelihood(np.zeros((), dtype=np.int32))
+        at_first = at_covariates(likelihood, first_row(own))
+        law = at_first(np.zeros((), dtype=np.int32))
         if not isinstance(law, Distribution):
             raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
-        check_tables(likelihood, self.process.n_states)
+        check_tables(at_first, self.process.n_states)
         inverse = inverse.reshape(-1)
         # missing entries among numbers that are known only at run time are found there
         in_parts = distinct.dtype.kind == "f"
@@ -172,11 +175,19 @@ class StateEvidence:
                 distinct = distinct if in_parts else distinct.astype(int)
             outside = np.zeros(len(distinct), dtype=bool)
             if not part.all():
-                outside[~part] = _outside(likelihood, distinct[~part], self.process.n_states)
+                whole = take_rows(own, ~part)
+                outside[~part] = _outside(likelihood, distinct[~part], whole, self.process.n_states)
             self._refuse(distinct, nodes, inverse, outside, law)
         values = jnp.asarray(distinct)
         density = _log_density_of_parts if in_parts else log_density
-        log_values = by_state(lambda state: density(likelihood(state), values), self.process.n_states).T
+
+        def at_values(state: Any) -> Array:
+            if own is None:
+                return density(likelihood(state), values)
+            row = lambda value, c: density(at_covariates(likelihood, c)(state), value[None])[0]
+            return jax.vmap(row)(values, own)
+
+        log_values = by_state(at_values, self.process.n_states).T
         table = Categorical.from_log(log_values)
         row = np.full(len(self.known), len(distinct))
         row[nodes] = inverse
@@ -263,13 +274,24 @@ def by_state(function: Callable[[Any], Array], n_states: int) -> Array:
             return jnp.stack([function(np.int32(state)) for state in range(n_states)])
 
 
-def _outside(likelihood: Callable[[Any], Distribution], values: np.ndarray, n_states: int) -> np.ndarray:
-    """Which of the values (n, ...) are outside the support in every state, (n,), as far as is known now."""
+def _outside(
+    likelihood: Callable[..., Distribution], values: np.ndarray, own: Any, n_states: int
+) -> np.ndarray:
+    """Which of the values (n, ...) are outside the support in every state, (n,), as far as is known now.
+
+    Args:
+        own: the covariates of each of them, or None.
+    """
     outside = np.ones(len(values), dtype=bool)
+
+    def supported(state: Any, value: Any, c: Any) -> Any:
+        law: Any = at_covariates(likelihood, c)(state)
+        return law.support(value)
+
     for state in range(n_states):
+        inside_of = partial(supported, np.int32(state))
         try:
-            law: Any = likelihood(np.int32(state))
-            inside = np.asarray(law.support(values))
+            inside = np.asarray(inside_of(values, None) if own is None else jax.vmap(inside_of)(values, own))
         except (TypeError, NotImplementedError):  # bounds that are traced, or a law that does not say
             return np.zeros_like(outside)
         outside &= ~inside.reshape(len(values), -1).all(axis=1)
@@ -313,4 +335,6 @@ def _concatenate(group: list[Observations], nodes: np.ndarray) -> Observations:
     join = np.concatenate if is_concrete(group[0].values) else jnp.concatenate
     values: Any = join([observed.values for observed in group])
     flags = [observed.exact_transition for observed in group if observed.exact_transition is not None]
-    return Observations(group[0].likelihood, nodes, values, np.concatenate(flags) if flags else None)
+    exact_transition = np.concatenate(flags) if flags else None
+    covariates = joined_rows([observed.covariates for observed in group])
+    return Observations(group[0].likelihood, nodes, values, exact_transition, covariates)
