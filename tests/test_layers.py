@@ -14,7 +14,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mjp"
 # Bottom to top. A module may import its own layer and the layers listed before it. The longest prefix
 # decides, so a sub-package can be given a layer of its own.
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
-    ("checks", ("mjp._checks", "mjp._by_content", "mjp._small_matrices", "mjp._xla_flags")),
+    (
+        "checks",
+        ("mjp._checks", "mjp._by_content", "mjp._signatures", "mjp._small_matrices", "mjp._xla_flags"),
+    ),
     ("processes", ("mjp.processes",)),
     (
         "graph",
@@ -32,6 +35,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "mjp.switching_trajectory",
             "mjp.mixed_trajectory",
             "mjp.observations",
+            "mjp.likelihood_covariates",
             "mjp.panels",
             "mjp.newick",
             "mjp.regimes",

@@ -122,16 +122,17 @@ def bootstrap_filter(
             most,
         )
         end = jnp.stack(lanes.counts, axis=-1).reshape(w, n, -1)
+        left = model.leaving(children[chosen][:, None], end)
         short = lanes.unfinished | (lanes.n_events > size if size else False)
         lost = (lanes.invalid | short).reshape(w, n)
         weights = before + log_likelihoods(model, children[chosen], end)
         if ahead is not None:
-            weights = weights - ahead(chosen, start) + ahead.of_all(opened, end)
+            weights = weights - ahead(chosen, start) + ahead.of_all(opened, left)
         weights = jnp.where(lost | jnp.isnan(weights), -jnp.inf, weights)
         if order is not None:
             ancestors = jnp.take_along_axis(order, ancestors, axis=1)
         kept = (ancestors, (start, end, bits.T.reshape(w, n, 2))) if size else None
-        return (write_slots(x, target, end), weights, evidence), (
+        return (write_slots(x, target, left), weights, evidence), (
             ess,
             jnp.sum(short),
             jnp.sum(lanes.invalid),

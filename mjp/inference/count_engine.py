@@ -182,7 +182,7 @@ def guided_counts(
 
     def one(kind: int, chosen: Array, nodes: Array) -> tuple[Array, tuple[Array, GuidedLanes]]:
         process = model.processes[kind]
-        start = nodes[parents[chosen]]
+        start = model.leaving(parents[chosen], nodes[parents[chosen]])
         take = lambda tree: jax.tree.map(lambda leaf: leaf[chosen], tree)
         lanes = guided_jumps(
             process,

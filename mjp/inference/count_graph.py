@@ -72,6 +72,14 @@ class CountGraph(eqx.Module):
             at += n
         return jnp.concatenate(found)
 
+    def leaving(self, nodes: Array, x: Array) -> Array:
+        """States (..., d) of nodes as edges leave them: counters begin anew at nodes of the graph."""
+        process = self.processes[0]
+        if not process.counters:
+            return x
+        begins = nodes < self.static.n_graph_nodes
+        return jnp.where(begins[..., None] & ~process.carried, 0, x)
+
     def log_likelihood_at(self, node: Array, x: Array) -> Array:
         """Log-likelihood of the state x (d,) of one node."""
         total = jnp.zeros((), jnp.result_type(float))

@@ -50,7 +50,7 @@ def layout_of(graph: Graph) -> Layout:
     """Lay out a graph whose edges all carry reaction networks on the same species.
 
     Raises:
-        ValueError: networks on different species.
+        ValueError: networks on different species, or with different counters.
         TypeError: breaks, and times that are not known yet; observations that need finitely many states.
     """
     if any(isinstance(observed.likelihood, Misclassified) for observed in graph.observations):
@@ -68,6 +68,11 @@ def layout_of(graph: Graph) -> Layout:
             raise ValueError(
                 f"graph: all reaction networks must have the same species, got {list(processes[0].species)} "
                 f"and {list(process.species)}"
+            )
+        if processes and process.counters != processes[0].counters:
+            raise ValueError(
+                f"graph: all reaction networks must have the same counters, got "
+                f"{list(processes[0].counters)} and {list(process.counters)}"
             )
         kind = next((i for i, known in enumerate(processes) if known is process), len(processes))
         if kind == len(processes):

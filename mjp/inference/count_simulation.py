@@ -212,7 +212,11 @@ def _simulate(
         """Simulate the pieces (W,) of one process at one level."""
         shape = (chosen.shape[0], n_replicates)
         flat = lambda array: jnp.broadcast_to(array, shape).reshape(-1)
-        start = tuple(values[parents[chosen]] for values in nodes)
+        begins = (parents[chosen] < n_graph_nodes)[:, None]
+        start = tuple(
+            values[parents[chosen]] if carried else jnp.where(begins, 0, values[parents[chosen]])
+            for values, carried in zip(nodes, process.carried, strict=True)
+        )
         key = threefry(
             (flat(words[0]), flat(words[1])),
             flat(chosen[:, None].astype(jnp.uint32)),

@@ -124,13 +124,14 @@ def particle_sweep(
             given,
         )
         end = jnp.stack(lanes.counts, axis=-1).reshape(w, n, d)
+        left = model.leaving(children[chosen][:, None], end)
         moved = lanes.log_weight.reshape(w, n) - ahead(chosen, start)
-        weights = before + moved + log_likelihoods(model, children[chosen], end) + ahead.of_all(opened, end)
+        weights = before + moved + log_likelihoods(model, children[chosen], end) + ahead.of_all(opened, left)
         weights = jnp.where(jnp.isnan(weights), -jnp.inf, weights)
         spread = lambda leaf: leaf.reshape(w, n, *leaf.shape[1:])
         out = (ancestors, spread(lanes.times), spread(lanes.reactions), ess, renewed)
         flags = (jnp.sum(lanes.overflow), jnp.sum(lanes.invalid))
-        return (write_slots(x, target, end), weights, evidence), (*out, *flags)
+        return (write_slots(x, target, left), weights, evidence), (*out, *flags)
 
     keys = jax.random.split(key, len(blocks.pieces))
     start = (x, weights, jnp.zeros(w, weights.dtype))

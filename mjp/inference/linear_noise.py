@@ -22,8 +22,9 @@ from mjp.inference.gaussian_sites import Observed, sites_of
 from mjp.inference.jump_guides import GaussianGuide
 from mjp.inference.pinning import pin
 from mjp.inference.potentials.canonical import Canonical
-from mjp.processes.chemical_langevin import ChemicalLangevin
+from mjp.processes.chemical_langevin import OPENS, ChemicalLangevin
 from mjp.processes.gaussian import GaussianProcess
+from mjp.processes.reaction_network import ReactionNetwork
 
 _DAMPING = 0.7
 _ROUNDING = 0.1  # variance of what was seen exactly; with less, weights have heavier tails
@@ -41,7 +42,14 @@ def linear_noise(
     Args:
         graph: with edges cut at breaks. auxiliary: a linear process that stands for the equation, or the
             anchors of an earlier result.
+
+    Raises:
+        ValueError: a linear process for networks with counters.
     """
+    if isinstance(auxiliary, GaussianProcess) and model.processes[0].counters:
+        raise ValueError(
+            "auxiliary: a linear process does not know that counters begin anew at nodes; use 'linear noise'"
+        )
     langevin, sites = langevin_graph(graph, model, _ROUNDING)
     # what one observation suggests says nothing of the species that it does not show, and a network that is
     # linearised in an impossible state leads nowhere; the deterministic path is possible
@@ -52,6 +60,10 @@ def linear_noise(
     constants = _whole_constants(langevin, potentials.constant)
     found, where = [], []
     for kind, message in zip(langevin.kinds, messages, strict=True):
+        process: Any = kind.process
+        message = eqx.tree_at(
+            lambda m: m.steps.matrix, message, _carrying(message.steps.matrix, process.network)
+        )
         found.append(_at_starts(message, constants[kind.ends.children]))
         where.append(kind.ends.children)
     return GaussianGuide(in_order(found, where, model)), evidence, anchors
@@ -65,6 +77,17 @@ def _at_starts(message: Messages, constants: Array) -> Canonical:
     pulled = jax.vmap(pull)(message.ahead, message.gains, steps.matrix, steps.offset)
     pulled = pulled.with_constant(pulled.constant + constants - message.ahead.constant[-1])
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), pulled)  # from (cells, ..., edges)
+
+
+def _carrying(matrix: Array, network: ReactionNetwork) -> Array:
+    """Matrices (cells, d, d, E) of steps from states in which counters have begun already.
+
+    Steps with which they begin forget what they were; a guide of what comes after must not.
+    """
+    if not network.counters:
+        return matrix
+    counters = np.diag(~network.carried)[..., None]
+    return jnp.where(counters, 1.0, matrix)
 
 
 def _whole_constants(langevin: GaussianGraph, constants: Array) -> Array:
@@ -99,9 +122,10 @@ def langevin_graph(graph: Graph, model: CountGraph, rounding: float) -> tuple[Ga
     for kind in langevin.kinds:
         own = above[kind.ends.children]
         times = model.starts[own, None] + ends[own, :-1]
-        kinds.append(
-            eqx.tree_at(lambda k: (k.times, k.durations), kind, (times, jnp.diff(ends[own], axis=1)))
-        )
+        begins = model.pieces.parents[own] < model.static.n_graph_nodes
+        covariates = {**kind.covariates, OPENS: jnp.where(begins, times[:, 0], jnp.nan)}
+        durations = jnp.diff(ends[own], axis=1)
+        kinds.append(replace(kind, times=times, durations=durations, covariates=covariates))
     langevin = eqx.tree_at(lambda g: g.kinds, langevin, tuple(kinds))
     return langevin, sites_of(other, langevin.layout.dim, pinned)
 

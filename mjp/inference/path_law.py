@@ -74,7 +74,7 @@ class PathLaw(Distribution):
         """Log-densities (pieces,) of a path."""
         model = self.model
         times, reactions = unpack(value)
-        before = self.nodes(value)[model.pieces.parents]
+        before = self._before(self.nodes(value))
         gaps = jnp.diff(times, axis=1, prepend=jnp.zeros_like(times[:, :1]))
         gaps = jnp.concatenate([gaps, model.durations[:, None] - times[:, -1:]], axis=1)
         total = jnp.zeros(model.n_pieces, value.dtype)
@@ -116,12 +116,18 @@ class PathLaw(Distribution):
 
         def level(nodes: Array, tables: tuple) -> tuple[Array, None]:
             for chosen in tables:
-                nodes = nodes.at[children[chosen]].set(nodes[parents[chosen]] + added[chosen])
+                start = model.leaving(parents[chosen], nodes[parents[chosen]])
+                nodes = nodes.at[children[chosen]].set(start + added[chosen])
             return nodes, None
 
         for run in layout.levels:
             nodes, _ = lax.scan(level, nodes, run.pieces)
         return nodes[:-1]
+
+    def _before(self, nodes: Array) -> Array:
+        """Counts (P, d) at the start of all pieces."""
+        parents = jnp.asarray(self.model.pieces.parents.astype(np.int32))
+        return self.model.leaving(parents, nodes[parents])
 
     def trajectory(self, value: Array) -> CountTrajectory:
         """A path as a trajectory of the graph."""
@@ -134,7 +140,7 @@ class PathLaw(Distribution):
             model.processes,
             model.starts,
             model.durations,
-            nodes[layout.pieces.parents],
+            self._before(nodes),
             times,
             jnp.maximum(reactions, -1),
             jnp.sum(reactions >= 0, axis=1),

@@ -29,9 +29,11 @@ def log_likelihoods(model: CountGraph, nodes: Array, x: Array) -> Array:
 
 
 def at_roots(model: CountGraph, roots: Array, n_slots: int) -> tuple[Array, Array]:
-    """Particles (w, n, slots, d) at first states (n, w, d), in slot 0, and their log-weights (w, n)."""
+    """Particles (w, n, slots, d) in first states (n, w, d), in slot 0, and their log-weights (w, n)."""
     first = jnp.moveaxis(roots, 0, 1)
-    weights = log_likelihoods(model, jnp.asarray(model.static.root_nodes.astype(np.int32)), first)
+    nodes = jnp.asarray(model.static.root_nodes.astype(np.int32))
+    weights = log_likelihoods(model, nodes, first)
+    first = model.leaving(nodes[:, None], first)
     return jnp.pad(first[:, :, None], ((0, 0), (0, 0), (0, n_slots - 1), (0, 0))), weights
 
 

@@ -10,6 +10,7 @@ from mjp.processes.gaussian import GaussianProcess, Interval
 from mjp.processes.linear_transition import linear_transition
 from mjp.processes.reaction_network import ReactionNetwork
 
+OPENS = "opens"  # covariate: the time at which counters begin anew, NaN where they do not
 _LEAST_RATE = 1e-3  # of a reaction, so that no direction that reactions move in is without noise
 
 
@@ -22,7 +23,8 @@ class ChemicalLangevin(GaussianProcess):
     approximation, which is how it guides the network itself.
 
     Args:
-        network: the reaction network.
+        network: the reaction network. Its counters begin anew with the steps that start at the time that the
+            covariate `OPENS` tells.
     """
 
     network: ReactionNetwork
@@ -44,11 +46,21 @@ class ChemicalLangevin(GaussianProcess):
 
     def linear_transition(self, x: Array, at: Interval) -> tuple[Array, Array, Array]:
         """Matrix, offset and covariance of the equation's exact transition where linearised at x (d,)."""
+        begins = self._begins(at)
+        x = jnp.where(begins, 0.0, x)
         change = jnp.asarray(self.network.stoichiometry.astype(float))
         drift = lambda x: self.rates(at.time, x) @ change
         slope = jax.jacfwd(drift)(x)
         spread = change.T @ (jnp.maximum(self.rates(at.time, x), _LEAST_RATE)[:, None] * change)
-        return linear_transition(slope, drift(x) - slope @ x, spread, at.duration, doublings=4)
+        rest = drift(x) - slope @ x
+        matrix, offset, covariance = linear_transition(slope, rest, spread, at.duration, doublings=4)
+        return jnp.where(begins, 0.0, matrix), offset, covariance
+
+    def _begins(self, at: Interval) -> Array:
+        """Which coordinates begin anew with a step, (d,)."""
+        if not self.network.counters:
+            return jnp.zeros(self.dim, bool)
+        return (at.time == at.covariates[OPENS]) & ~self.network.carried
 
     def step(self, x: Array, at: Interval) -> tuple[Array, Array]:
         matrix, offset, covariance = self.linear_transition(x, at)

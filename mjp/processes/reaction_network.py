@@ -41,15 +41,19 @@ class ReactionNetwork(Process):
         species: names of the coordinates of a state; default those of the reactions, in the order of first
             appearance.
         breaks: increasing times at which rates change, p of them make p + 1 pieces.
+        counters: species that only count events, and begin anew at every node: their value at a node is what
+            happened since the node before, such as new cases since the last report. Nothing needs or removes
+            them, and first states need not name them.
 
     Rates are per unit of the time in which durations are given. A reaction that needs more than there is
     must have propensity zero; what is found otherwise during a simulation is reported, with the state.
 
         epidemic = mjp.ReactionNetwork([("S + I -> 2 I", 0.0022), ("I -> R", 0.45)])
+        reported = mjp.ReactionNetwork([("S + I -> 2 I + new", 0.0022), ("I -> R", 0.45)], counters=["new"])
 
     Raises:
         ValueError: text that is not a reaction, unknown or repeated species, a reaction that occurs twice,
-            negative or non-finite rates, wrong shapes.
+            negative or non-finite rates, wrong shapes; a counter that no reaction adds to, or that one needs.
         TypeError: rates that are neither numbers nor functions of (x) or (t, x).
     """
 
@@ -61,6 +65,7 @@ class ReactionNetwork(Process):
     reactions: tuple[str, ...] = eqx.field(static=True)
     species: tuple[str, ...] = eqx.field(static=True)
     breaks: tuple[float, ...] = eqx.field(static=True)
+    counters: tuple[str, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class ReactionNetwork(Process):
         species: Sequence[str] | None = None,
         *,
         breaks: Sequence[float] = (),
+        counters: Sequence[str] = (),
     ):
         pairs = _pairs(reactions)
         parsed = [parse_reaction(text) for text, _ in pairs]
@@ -81,9 +87,11 @@ class ReactionNetwork(Process):
                     )
         needs = [tuple(reaction.reactants.get(name, 0) for name in names) for reaction in parsed]
         gives = [tuple(reaction.products.get(name, 0) for name in names) for reaction in parsed]
-        self._set(needs, gives, [rate for _, rate in pairs], names, breaks)
+        self._set(needs, gives, [rate for _, rate in pairs], names, breaks, counters)
 
-    def _set(self, needs: list, gives: list, rates: Sequence, species: tuple, breaks: Any) -> None:
+    def _set(
+        self, needs: list, gives: list, rates: Sequence, species: tuple, breaks: Any, counters: Sequence[str]
+    ) -> None:
         self.species = species
         self.breaks = tuple(check_times("breaks", breaks).tolist()) if np.size(breaks) else ()
         self.reactants = tuple(tuple(int(v) for v in row) for row in needs)
@@ -92,6 +100,7 @@ class ReactionNetwork(Process):
             for x, y in zip(needs, gives, strict=True)
         )
         texts = [_text(species, x, y) for x, y in zip(needs, gives, strict=True)]
+        self.counters = self._checked_counters(counters, texts)
         for i, text in enumerate(texts):
             if (needs[i], gives[i]) in list(zip(needs, gives, strict=True))[:i]:
                 raise ValueError(f"reactions: {text!r} occurs twice; give it once, with the sum of the rates")
@@ -112,6 +121,7 @@ class ReactionNetwork(Process):
         *,
         reactants: Any = None,
         breaks: Sequence[float] = (),
+        counters: Sequence[str] = (),
     ) -> "ReactionNetwork":
         """A network given by arrays.
 
@@ -143,8 +153,22 @@ class ReactionNetwork(Process):
             raise ValueError(f"rates must have one entry per reaction ({len(added)}), got {len(listed)}")
         network = cls.__new__(cls)
         rows = lambda array: [tuple(row) for row in array.tolist()]
-        network._set(rows(needed), rows(needed + added), listed, names, breaks)
+        network._set(rows(needed), rows(needed + added), listed, names, breaks, counters)
         return network
+
+    def _checked_counters(self, counters: Sequence[str], texts: list[str]) -> tuple[str, ...]:
+        if isinstance(counters, str):
+            raise TypeError(f"counters must be a list of species, got {counters!r}")
+        for name in counters:
+            if name not in self.species:
+                raise ValueError(f"counters: {name!r} is not a species; the species are {list(self.species)}")
+            k = self.species.index(name)
+            for text, needs in zip(texts, self.reactants, strict=True):
+                if needs[k]:
+                    raise ValueError(f"counters: {text!r} needs {name!r}, but counters only count")
+            if not any(row[k] for row in self.change):
+                raise ValueError(f"counters: no reaction adds to {name!r}")
+        return tuple(counters)
 
     def __repr__(self) -> str:
         return f"ReactionNetwork({'; '.join(self.reactions)}; species {', '.join(self.species)})"
@@ -219,6 +243,11 @@ class ReactionNetwork(Process):
     def stoichiometry(self) -> np.ndarray:
         """What each reaction adds to each species, (L, d) int32."""
         return np.asarray(self.change, np.int32).reshape(self.n_reactions, self.n_species)
+
+    @property
+    def carried(self) -> np.ndarray:
+        """Which species keep their counts from edge to edge, (d,); counters do not."""
+        return np.array([name not in self.counters for name in self.species])
 
     @property
     def conservation_laws(self) -> np.ndarray:
@@ -315,10 +344,10 @@ class ReactionNetwork(Process):
                     raise ValueError(
                         f"{name} has the unknown species {key!r}; the species are {list(self.species)}"
                     )
-            absent = [key for key in self.species if key not in value]
+            absent = [key for key in self.species if key not in value and key not in self.counters]
             if absent:
                 raise ValueError(f"{name} has no count of {absent[0]!r}; expected {expected}")
-            value = [value[key] for key in self.species]
+            value = [value.get(key, 0) for key in self.species]
         if isinstance(value, str) or value is None or callable(value):
             raise TypeError(f"{name} must be {expected}, got {value!r}")
         if not is_concrete_all(value):
@@ -373,8 +402,14 @@ class ReactionNetwork(Process):
             total: largest sum of all counts. max_states: more states than this are refused.
 
         Raises:
-            ValueError: an initial state outside of the bounds, or more than `max_states` states.
+            ValueError: an initial state outside of the bounds, or more than `max_states` states; a network
+                with counters, which is no process on states alone.
         """
+        if self.counters:
+            raise ValueError(
+                f"reachable: the counter {self.counters[0]!r} begins anew at every node, so that "
+                "the network is no jump process on its states"
+            )
         start = np.asarray(self.known_state("initial", initial), np.int64)
         upper = np.full(self.n_species, np.inf)
         if isinstance(bounds, Mapping):
