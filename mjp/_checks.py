@@ -31,6 +31,8 @@ def as_column(name: str, value: Any) -> Any:
     if not all(is_concrete(leaf) for leaf in tree_leaves(value)):
         return jnp.asarray(value)
     array = np.asarray(value)
+    if array.dtype.kind in "US":
+        raise ValueError(f"{name} must hold numbers, got {array.reshape(-1)[0].item()!r}")
     return array if array.dtype.kind in "biuf" else as_array(name, value)
 
 

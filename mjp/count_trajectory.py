@@ -27,22 +27,32 @@ class CountPath(eqx.Module):
         values: (..., B + 1, d) counts from each time on; padded with the last counts.
         reactions: (..., B) which reaction fired at `times[1:]`; -1 for padding.
         end: (...) time at which the path ends.
-        names: of the reactions; species: of the coordinates.
+        begins: (k,) times at which counters begin anew. In `values` they go on all along the path; `at` tells
+            what they have counted since.
+        names: of the reactions; species: of the coordinates; carried: which of these are no counters.
     """
 
     times: Array
     values: Array
     reactions: Array
     end: Array
+    begins: Array
     names: tuple[str, ...] = eqx.field(static=True)
     species: tuple[str, ...] = eqx.field(static=True)
+    carried: tuple[bool, ...] = eqx.field(static=True)
 
     def at(self, time: Any) -> Array:
         """Counts at times (m,) within the path, (..., m, d), or at one time, (..., d)."""
         time = jnp.asarray(time)
         if time.ndim > 1:
             raise ValueError(f"times must be one-dimensional, got shape {time.shape}")
-        values = values_at(self.times, self.values, jnp.atleast_1d(time))
+        times = jnp.atleast_1d(time)
+        values = values_at(self.times, self.values, times)
+        if not all(self.carried):
+            # where one count ends and the next begins, the whole of the first is told
+            last = jnp.searchsorted(self.begins, times, side="left") - 1
+            counted = values_at(self.times, self.values, self.begins[jnp.maximum(last, 0)])
+            values = values - jnp.where(np.array(self.carried), 0, counted)
         return values if time.ndim else values[..., 0, :]
 
     @property
@@ -91,10 +101,11 @@ class CountPaths(eqx.Module):
                 break
         return found
 
-    def joined(self, chosen: list[int]) -> CountPath:
-        """The path over consecutive pieces that carry the same network."""
+    def joined(self, chosen: list[int], n_nodes: int) -> CountPath:
+        """The path over consecutive pieces of the same network; nodes from `n_nodes` are inner ones."""
         process = self.processes[self.kinds[chosen[0]]]
         which = np.asarray(chosen)
+        begins = self.starts[which[self.pieces.parents[which] < n_nodes]]
         times, values, reactions, end = _join(
             process.stoichiometry,
             self.starts[which],
@@ -103,7 +114,8 @@ class CountPaths(eqx.Module):
             self.times[..., which, :],
             self.reactions[..., which, :],
         )
-        return CountPath(times, values, reactions, end, process.reactions, process.species)
+        carried = tuple(process.carried.tolist())
+        return CountPath(times, values, reactions, end, begins, process.reactions, process.species, carried)
 
 
 @jax.jit  # called outside compiled functions, operations would compile one by one
@@ -174,7 +186,7 @@ class CountTrajectory(Trajectory):
         chosen = stored.into(b, self.names.graph.n_nodes)
         if not chosen or stored.pieces.parents[chosen[0]] != a:
             raise KeyError(f"there is no edge {parent!r} -> {child!r}")
-        return stored.joined(chosen)
+        return stored.joined(chosen, self.names.graph.n_nodes)
 
     def path(self) -> CountPath:
         """The whole path of a chain over all its edges, with a series axis if there are several.
@@ -189,12 +201,15 @@ class CountTrajectory(Trajectory):
         series = []
         for i in range(n):
             nodes = range(i * graph.n_times + 1, (i + 1) * graph.n_times)
-            series.append(stored.joined([p for node in nodes for p in stored.into(node, graph.n_nodes)]))
+            pieces = [p for node in nodes for p in stored.into(node, graph.n_nodes)]
+            series.append(stored.joined(pieces, graph.n_nodes))
         if graph.n_series is None:
             return series[0]
         axes = {"times": -2, "values": -3, "reactions": -2, "end": -1}
         stacked = {n: jnp.stack([getattr(p, n) for p in series], axis) for n, axis in axes.items()}
-        return CountPath(**stacked, names=series[0].names, species=series[0].species)
+        first = series[0]
+        shared = {name: getattr(first, name) for name in ("begins", "names", "species", "carried")}
+        return CountPath(**stacked, **shared)
 
     def at(self, times: Any) -> Array:
         """Counts at given times (m,) of a chain, or at one.

@@ -17,6 +17,7 @@ from mjp._checks import (
     check_stochastic,
     is_concrete,
 )
+from mjp._signatures import required_arguments
 
 type Likelihood = (
     Exactly
@@ -154,6 +155,10 @@ class EachAgent:
                 "likelihood must be a function from an agent's state to a Distribution, got "
                 f"{type(likelihood).__name__}"
             )
+        if (required_arguments(likelihood) or 1) > 1:
+            raise TypeError(
+                "likelihood must take an agent's state alone; covariates are for likelihoods of the totals"
+            )
         law = likelihood(np.zeros((), np.int32))
         if not isinstance(law, Distribution):
             raise TypeError(f"likelihood must return a Distribution, got {type(law).__name__}")
@@ -189,6 +194,11 @@ class LocalEmissions:
             raise TypeError(
                 "likelihood must be a function from the states of a scope to a Distribution, got "
                 f"{type(likelihood).__name__}"
+            )
+        if (required_arguments(likelihood) or 1) > 1 + indexed:
+            raise TypeError(
+                "likelihood must take the states of a scope, and with indexed=True its number; covariates "
+                "are for likelihoods of the totals"
             )
         try:
             self.scopes = np.asarray(scopes)

@@ -100,8 +100,9 @@ class Chain(Graph):
         shape: tuple[int, ...] = np.shape(values)
         batched = len(shape) > 1 and self.n_series is not None
         if shape[-1:] not in ((t,), (t - 1,)) or len(shape) > 1 + batched or (batched and shape[:1] != (n,)):
+            several = "; for one row per series give the number of them, series=" if len(shape) == 2 else ""
             raise ValueError(
-                f"covariate {name!r} must have one value per time ({t}) or step, got shape {shape}"
+                f"covariate {name!r} must have one value per time ({t}) or step, got shape {shape}{several}"
             )
         array = np.asarray(values) if is_concrete(values) else values
         check_finite(f"covariate {name!r}", array[..., : t - 1])
@@ -132,6 +133,9 @@ class Chain(Graph):
         given = {
             name: as_column(f"covariate {name!r}", column) for name, column in (covariates or {}).items()
         }
+        for name, column in given.items():
+            if column.ndim not in (1, 2) or column.shape[-1] != self.n_times:
+                self._refuse(name, column)
         if values is None:
             return self._observe(likelihood, objects([None] * self.n_nodes), given)
         array: Any = values
@@ -181,12 +185,16 @@ class Chain(Graph):
         t, n = self.n_times, self.n_nodes // self.n_times
         for name, column in columns.items():
             if column.shape not in ((t,), (n, t)):
-                raise ValueError(
-                    f"covariate {name!r} of the observations must have one value per time, shape ({t},) or "
-                    f"(series, {t}), got shape {column.shape}"
-                )
+                self._refuse(name, column)
         spread = lambda column: np.broadcast_to if is_concrete(column) else jnp.broadcast_to
         return {name: spread(column)(column, (n, t)).reshape(-1) for name, column in columns.items()}
+
+    def _refuse(self, name: str, column: Any) -> None:
+        t = self.n_times
+        raise ValueError(
+            f"covariate {name!r} of the observations must have one value per time, shape ({t},) or "
+            f"(series, {t}), got shape {column.shape}"
+        )
 
     def _at_first(self, likelihood: Likelihood, given: Mapping[str, Any]) -> Any:
         """The likelihood at the covariates of the first observation, before the number of series is known."""
@@ -384,6 +392,9 @@ def _by_label(name: str, column: Mapping[Hashable, Any], labels: Mapping[Hashabl
     missing = [label for label in labels if label not in column]
     if missing:
         raise ValueError(f"covariate {name!r} has no value for the observation of {missing[0]!r}")
+    unknown = [label for label in column if label not in labels]
+    if unknown:
+        raise ValueError(f"covariate {name!r} has a value for {unknown[0]!r}, which is not observed")
     return as_column(f"covariate {name!r}", [column[label] for label in labels])
 
 

@@ -85,6 +85,18 @@ def test_a_batch_of_series_fits_its_plate():
     np.testing.assert_allclose(terms[0], expected, rtol=1e-10)
 
 
+def test_guided_series_that_do_not_fit_their_plate_are_refused():
+    walks = mjp.chain(mjp.Diffusion(lambda t, x: -(x**3), 1.0), np.arange(3.0), initial=0.0, series=6)
+    walks.observe_each(lambda x: dist.Normal(x[0], 0.3), np.zeros((6, 3)))
+
+    def model():
+        with numpyro.plate("other", 5):
+            mjp.sample("x", walks)
+
+    with pytest.raises(ValueError, match=r"x: the graph has batch shape \(6,\), which does not fit"):
+        handlers.trace(handlers.seed(model, 0)).get_trace()
+
+
 def test_a_batch_that_does_not_fit_its_plate_is_refused():
     def model(counts):
         with numpyro.plate("other", 5):

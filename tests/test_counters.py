@@ -25,9 +25,9 @@ def cases_of(x):
     return dist.Poisson(0.8 * x["new"] + 0.1)
 
 
-def reported(cases=CASES, times=TIMES, **options):
-    network = mjp.ReactionNetwork(REACTIONS, counters=["new"], **options)
-    chain = mjp.chain(network, times, initial=FIRST)
+def reported(cases=CASES, **options):
+    network = mjp.ReactionNetwork(REACTIONS, counters=["new"])
+    chain = mjp.chain(network, TIMES, initial=FIRST, **options)
     return chain.observe_each(cases_of, cases)
 
 
@@ -75,6 +75,20 @@ def test_simulated_counters_begin_anew():
         path = one.edge(i, i + 1)
         assert path.values[0, path.species.index("new")] == 0
         assert path.values[-1, path.species.index("new")] == at_nodes[i + 1] == path.fired[0]
+
+
+def test_paths_in_time_count_since_the_last_node():
+    """At the nodes themselves they agree with what the nodes say; within an edge, with its own path."""
+    path = mjp.simulate(reported(None, series=2), jax.random.key(2))
+    new = path.species.index("new")
+    at_nodes = np.asarray(path.values)[:, new].reshape(2, 4)
+    np.testing.assert_array_equal(path.at(TIMES)[..., new], at_nodes)
+    within = path.at(np.array([0.5, 1.7]))[..., new]
+    for series in range(2):
+        for i, time in enumerate([0.5, 0.7]):
+            own = path.edge((series, i), (series, i + 1))
+            assert within[series, i] == own.at(i + time)[new]
+    np.testing.assert_array_equal(path.at(TIMES)[..., 0], np.asarray(path.values)[:, 0].reshape(2, 4))
 
 
 @pytest.mark.parametrize("guided", [True, False, "resampling"])
@@ -148,6 +162,10 @@ def test_refusals():
     ):
         with pytest.raises(ValueError, match=message):
             mjp.ReactionNetwork(REACTIONS, ["S", "I", "R", "new", "deaths"], counters=counters)
+    counting = mjp.ReactionNetwork(REACTIONS, counters=["new"])
+    np.testing.assert_array_equal(counting.conservation_laws, [[1, 1, 0, 1]])
+    with pytest.raises(ValueError, match="the counter 'new' has counted nothing yet"):
+        mjp.chain(counting, TIMES, initial={**FIRST, "new": 3})
     with pytest.raises(TypeError, match="counters must be a list"):
         mjp.ReactionNetwork(REACTIONS, counters="new")
     with pytest.raises(ValueError, match="the counter 'new' begins anew at every node"):

@@ -57,6 +57,7 @@ def test_data_has_every_group_with_named_axes(fit):
     assert data["paths"]["health"].attrs["states"] == ["well", "ill"]
     assert set(data["sample_stats"]) >= {"diverging", "lp", "n_steps", "acceptance_rate", "energy"}
     assert data["posterior_predictive"]["health"].shape[2:] == data["observed_data"]["health"].shape
+    assert data["observed_data"]["health"].attrs["labels"] == ["well", "ill"]
 
 
 def test_paths_agree_with_what_was_seen(fit):

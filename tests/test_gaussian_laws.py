@@ -6,6 +6,7 @@ discretised process, or a closed form.
 """
 
 import dataclasses
+import warnings
 
 import equinox as eqx
 import jax
@@ -246,3 +247,19 @@ def test_exact_observations_of_a_nonlinear_process():
     path, _ = mjp.condition(graph).sample(jax.random.key(0))
     np.testing.assert_allclose(path[1], 0.6, atol=1e-12)
     assert path.edge(0, 1).values.shape == (13, 1)
+
+
+def test_paths_that_run_away_weigh_nothing_and_heavy_tails_are_told():
+    """Euler steps of a steep double well explode now and then."""
+    well = mjp.Diffusion(lambda t, x: 4 * (x - x**3), 0.9)
+    values = np.array([0.6, 0.5, 0.2, 0.9, -1, -1.1, -0.9, -1.2, 0.5, 1.0])
+    chain = mjp.chain(well, 0.6 * np.arange(10), initial=1.0, steps=3)
+    chain.observe_each(lambda x: dist.Normal(x[0], 0.15), values)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = mjp.evidence(chain, jax.random.key(0), 5000)
+    assert np.isfinite(float(found.log_evidence[()]))
+    assert float(found.hit_rate[()]) < 1
+    words = " ".join(str(warning.message) for warning in told)
+    assert "guided paths ran away" in words
+    assert ("heavy tail" in words) == (float(found.khat[()]) > 0.7)

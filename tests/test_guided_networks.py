@@ -23,6 +23,9 @@ from mjp.inference.look_ahead import look_ahead
 from mjp.inference.transition_probabilities import birth_death, immigration_death, pure_death
 from mjp.inference.transition_probabilities import poisson as poisson_events
 
+# some guides here are bad on purpose, or their tails just heavy enough to be told
+pytestmark = pytest.mark.filterwarnings("ignore:the weights of the guided paths have a heavy tail")
+
 NAN = np.nan
 DEATH = [("X -> 0", 0.5)]
 QUEUE = [("0 -> X", 6.0), ("X -> 0", 0.8)]

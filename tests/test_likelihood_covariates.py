@@ -296,6 +296,12 @@ def refusals():
         "series": (give(exposure=np.ones((3, 5))), r"'exposure'.*got shape \(3, 5\)"),
         "not finite": (give(exposure=lost), "'exposure' of the observation of node 3 must be finite"),
         "not numbers": (give(exposure=["a"] * 5), "'exposure' must hold numbers"),
+        "numbers as text": (give(exposure=["1"] * 5), "'exposure' must hold numbers, got '1'"),
+        "matrix": (give(exposure=np.ones((5, 2))), r"'exposure'.*got shape \(5, 2\)"),
+        "other leaf": (
+            lambda: tree.observe_each(noisy, {"a": 1.0}, covariates={"error": {"a": 0.1, "z": 0.2}}),
+            "'error' has a value for 'z', which is not observed",
+        ),
         "exact": (
             lambda: chain.observe_each(mjp.Exactly(), [0, 1, 0, 1, 0], covariates={"exposure": EXPOSURE}),
             "takes the state alone",
@@ -326,7 +332,11 @@ def test_refusals(name):
         declare()
 
 
-def test_functions_of_three_arguments_are_refused():
+def test_functions_of_too_many_arguments_are_refused():
+    with pytest.raises(TypeError, match="an agent's state alone"):
+        mjp.EachAgent(lambda s, c: dist.Normal(s, c["error"]))
+    with pytest.raises(TypeError, match="with indexed=True its number"):
+        mjp.LocalEmissions(lambda s, c: dist.Normal(s[0], c["error"]), [(0, 1)])
     chain = mjp.chain(mjp.MarkovChain(MOVES), TIMES, initial=FIRST)
     with pytest.raises(TypeError, match="got a function of 3 arguments"):
         chain.observe_each(lambda s, c, t: dist.Poisson(1.0), COUNTS)

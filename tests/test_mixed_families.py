@@ -4,7 +4,6 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -342,12 +341,16 @@ def test_what_does_not_fit_is_refused_when_it_is_conditioned(case):
         (lambda g: mjp.ConditionalCategorical(lambda x: x, ["a", "a"]), ValueError, "must be distinct"),
         (
             lambda g: (
-                g.root("n0", ["S", "I"])
-                .edge("n0", "n", mjp.InteractingParticles.sir(nx.path_graph(2), 0.1, 0.1))
+                g.root("n0", 0.0)
+                .edge(
+                    "n0",
+                    "n",
+                    mjp.SwitchingDiffusion(dict.fromkeys("ab", (lambda t, x: -x, 1.0)), np.eye(2)[::-1]),
+                )
                 .edge("n", "m", mjp.ConditionalGaussian(lambda n: n, 1.0))
             ),
             TypeError,
-            "is a state of InteractingParticles, where ConditionalGaussian takes vectors, counts",
+            "is a state of SwitchingDiffusion, where ConditionalGaussian takes vectors, counts, agents",
         ),
     ],
 )

@@ -33,6 +33,7 @@ STATISTICS = (
     "renewed",
     "moved",
     "overflow",
+    "overflow_share",
 )
 
 

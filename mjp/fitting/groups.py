@@ -30,6 +30,7 @@ SAMPLE_STATS = {
     "renewed": "ancestors_renewed",
     "moved": "paths_moved",
     "overflow": "buffer_overflow",
+    "overflow_share": "buffer_overflow_share",
 }
 
 
@@ -122,6 +123,15 @@ def observed_codes(observed: Any, spaces: Sequence[tuple]) -> np.ndarray:
         else:
             codes.append(labels.index(value))
     return np.asarray(codes)
+
+
+def code_attributes(observed: Any, states: Sequence) -> dict[str, Any]:
+    """What the numbers of `observed_codes` stand for; nothing where they are the data themselves."""
+    if not isinstance(observed.likelihood, Exactly | Misclassified):
+        return {}
+    labels = getattr(observed.likelihood, "labels", None) or states
+    note = "positions of labels; -1 missing, -2 one of several labels"
+    return {"labels": [str(label) for label in labels], "note": note}
 
 
 def observed_numbers(observed: Any, shape: tuple[int, ...], states: tuple = ()) -> np.ndarray:

@@ -10,9 +10,11 @@ import numpy as np
 from jax import lax
 
 from mjp.fitting.draws import choose_draws
+from mjp.graph import Graph
 from mjp.inference import simulate
 from mjp.inference.observing import observations_of
-from mjp.numpyro_bridge import conditioned_graphs
+from mjp.numpyro_bridge import conditioned_graphs, has_agents
+from mjp.on_grid import node_times
 from mjp.switching_trajectory import SwitchingTrajectory
 
 
@@ -68,7 +70,7 @@ def draw_vector_paths(
         path: Any = found.trajectory
         replicated = simulate(found.graph, data_key).observations
         measured = observations_of(found.graph, path.values, again_key)
-        on_grid = None if times is None else path.at(times)
+        on_grid = None if times is None else _inside(found.graph, times, path.at(times))
         # only guides leave weights behind; particles have spent theirs
         weights = getattr(found.guided, "weights_by_edge", None)
         edges, sites = (None, None) if weights is None else weights(path)
@@ -81,3 +83,15 @@ def draw_vector_paths(
     run = jax.jit(lambda p, k: lax.map(one, (p, k)))
     found = jax.tree.map(np.asarray, run(parameters, jax.random.split(key, len(chain))))
     return VectorPathDraws(chain, draw, *found)
+
+
+def _inside(graph: Graph, times: Any, values: jax.Array) -> jax.Array:
+    """Values (..., m, d) on a grid of times (m,), NaN before the first and after the last node.
+
+    States of agents, which are positions, are -1 there already.
+    """
+    if has_agents(graph):
+        return values
+    known = node_times(graph)
+    outside = (times < known.min()) | (times > known.max())
+    return jnp.where(outside[:, None], jnp.nan, values) if np.any(outside) else values

@@ -9,6 +9,7 @@ from jax import Array
 
 from mjp.graph import Graph
 from mjp.inference.rules import common_engine, engine_of, rule_of
+from mjp.inference.rules.registry import MIXED
 from mjp.observations import EachAgent, LocalEmissions
 from mjp.processes import InteractingParticles
 from mjp.trajectory import Trajectory
@@ -155,7 +156,7 @@ def engine_name(graph: Graph) -> str:
     name = common_engine(names, jointly=bool(graph.joint_observations))
     if name is None:
         raise TypeError(f"no engine conditions a graph that mixes the potentials {sorted(names)}")
-    agents = all(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
+    agents = name == MIXED or all(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
     of_agents = (observed.likelihood for observed in graph.observations)
     of_agents = [kind for kind in of_agents if isinstance(kind, EachAgent | LocalEmissions)]
     if of_agents and not agents:

@@ -18,6 +18,8 @@ from mjp.inference.condition import Guided, condition
 
 _BATCH = 1000  # particles drawn side by side
 _SAME = 1e-12  # spread of log-weights that are all the same
+TRUSTED = 0.7  # largest Pareto k-hat of weights whose sum is to be trusted
+_ENOUGH = 100  # particles from which a tail is judged
 _LEAST = 25  # positive weights from which a tail has the five points that its shape needs
 
 
@@ -59,7 +61,8 @@ def evidence(graph: Graph, key: Array, particles: int, **options: Any) -> Eviden
             finite, or positive without reactants.
 
     Warns:
-        UserWarning: jump paths whose events did not fit the buffer.
+        UserWarning: jump paths whose events did not fit the buffer; paths that are not finite; weights with a
+            heavy tail.
     """
     check_particles(particles)
     return estimate(condition(graph, **options), key, particles)
@@ -73,13 +76,40 @@ def estimate(guided: Guided, key: Array, particles: int) -> Evidence:
     log_weights, faults = _log_weights(guided, jax.random.split(key, particles))
     overflow, invalid = (int(count) for count in np.sum(faults, axis=0))
     report_faults(overflow, invalid, particles)
+    log_weights = _finite(log_weights)
     total = logsumexp(log_weights, axis=0)
     shares = jnp.exp(log_weights - jnp.where(jnp.isfinite(total), total, 0.0))
     ess = jnp.where(jnp.isfinite(total), 1.0 / jnp.sum(shares**2, axis=0), 0.0)
     error = jnp.sqrt(jnp.maximum(1.0 / ess - 1.0 / particles, 0.0))
     log_evidence = guided.log_evidence + total - jnp.log(particles)
     hit_rate = jnp.mean(log_weights > -jnp.inf, axis=0)
-    return Evidence(log_evidence, error, ess, tail_shape(np.asarray(log_weights)), hit_rate, overflow)
+    khat = tail_shape(np.asarray(log_weights))
+    told = overflow > 0  # then the tail is that of what is left
+    doubtful = (khat > TRUSTED) & np.isfinite(np.asarray(log_evidence))
+    if particles >= _ENOUGH and np.any(doubtful) and not told:
+        warnings.warn(
+            f"the weights of the guided paths have a heavy tail (Pareto k-hat {np.max(khat):.2f}, above "
+            f"{TRUSTED}): the evidence is likely too low and its standard error too small; give more "
+            "particles, a better guide (auxiliary), or use mjp.smc where there is one",
+            stacklevel=3,
+        )
+    return Evidence(log_evidence, error, ess, khat, hit_rate, overflow)
+
+
+def _finite(log_weights: Array) -> Array:
+    """Log-weights with -inf, the likelihood of a state that is not finite, for those that are NaN.
+
+    Warns:
+        UserWarning: there were such.
+    """
+    lost = int(np.sum(np.isnan(np.asarray(log_weights))))
+    if lost:
+        warnings.warn(
+            f"{lost} of {log_weights.size} guided paths ran away and are not finite; their weight is taken "
+            "as zero. More steps per edge help",
+            stacklevel=4,
+        )
+    return jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
 
 
 def report_faults(overflow: int, invalid: int, draws: int, room: str = "max_events") -> None:

@@ -6,7 +6,7 @@ states of nodes see counts by name, as those of networks alone do.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -45,15 +45,15 @@ class ReachedCounts(ByContent):
 
 
 @dataclass(frozen=True, eq=False)
-class OfCounts(ByContent):
-    """A function of the states of nodes, of which some are counts, as a function of their positions."""
+class OfPositions(ByContent):
+    """A function of the states of nodes, of which some are counts or agents, as a function of positions."""
 
     function: Callable
-    counts: tuple[ReachedCounts | None, ...]  # by argument, None for states that are none
+    spaces: tuple[Any, ...]  # by argument, what makes of a position what functions see; None for nothing
 
     def __call__(self, *states: Any) -> Any:
         return self.function(
-            *(x if own is None else own(x) for own, x in zip(self.counts, states, strict=True))
+            *(x if own is None else own(x) for own, x in zip(self.spaces, states, strict=True))
         )
 
 
@@ -75,7 +75,7 @@ def with_finite_networks(graph: Graph) -> Graph:
         for part in (
             _jump_edges(edges, counts, reached)
             if isinstance(edges.process, ReactionNetwork)
-            else _reading_counts(edges, counts)
+            else reading(edges, counts)
         )
     ]
     result.roots = [
@@ -95,7 +95,7 @@ def with_finite_networks(graph: Graph) -> Graph:
         part for batch in graph.observations for part in _observations(graph, batch, counts)
     ]
     result.joint_observations = [
-        JointObservation(_through(joint.likelihood, joint.nodes, counts), joint.nodes, joint.value)
+        JointObservation(through(joint.likelihood, joint.nodes, counts), joint.nodes, joint.value)
         for joint in graph.joint_observations
     ]
     return result
@@ -187,7 +187,7 @@ def _jump_edges(
     """The edges of a network as those of jump processes, one for each set of states."""
     network: Any = edges.process
     found = []
-    for space, chosen in _by_counts([(counts[child],) for child in edges.children.tolist()]):
+    for space, chosen in by_spaces([(counts[child],) for child in edges.children.tolist()]):
         own = space[0]
         assert own is not None
         networks, reactions = reached[id(own)]
@@ -205,21 +205,21 @@ def _jump_edges(
     return found
 
 
-def _reading_counts(edges: Edges, counts: dict[int, ReachedCounts]) -> list[Edges]:
-    """Edges whose functions see counts where parents are such."""
-    spaces = [tuple(counts.get(parent) for parent in parents) for parents in edges.every_parent.tolist()]
-    if not any_parents(edges) or not any(own is not None for row in spaces for own in row):
+def reading(edges: Edges, spaces: Mapping[int, Any]) -> list[Edges]:
+    """Edges whose functions see counts, or agents, where parents are such."""
+    above = [tuple(spaces.get(parent) for parent in parents) for parents in edges.every_parent.tolist()]
+    if not any_parents(edges) or not any(own is not None for row in above for own in row):
         return [edges]
     found = []
-    for space, chosen in _by_counts(spaces):
+    for space, chosen in by_spaces(above):
         process: Any = edges.process
         if any(own is not None for own in space):
-            process = process.through(lambda function, space=space: OfCounts(function, space))
+            process = process.through(lambda function, space=space: OfPositions(function, space))
         found.append(replace(select_edges(edges, chosen), process=process))
     return found
 
 
-def _by_counts(spaces: Sequence[tuple]) -> list[tuple[tuple[ReachedCounts | None, ...], np.ndarray]]:
+def by_spaces(spaces: Sequence[tuple]) -> list[tuple[tuple, np.ndarray]]:
     """Positions with the same spaces."""
     groups: dict[tuple, list[int]] = {}
     for i, space in enumerate(spaces):
@@ -227,16 +227,17 @@ def _by_counts(spaces: Sequence[tuple]) -> list[tuple[tuple[ReachedCounts | None
     return [(spaces[chosen[0]], np.asarray(chosen)) for chosen in groups.values()]
 
 
-def _through(function: Callable, nodes: Sequence[int], counts: dict[int, ReachedCounts]) -> Callable:
-    spaces = tuple(counts.get(node) for node in nodes)
-    return OfCounts(function, spaces) if any(own is not None for own in spaces) else function
+def through(function: Callable, nodes: Sequence[int], spaces: Mapping[int, Any]) -> Callable:
+    """A function of the states of nodes as one of their positions, where they are counts, or agents."""
+    own = tuple(spaces.get(node) for node in nodes)
+    return OfPositions(function, own) if any(space is not None for space in own) else function
 
 
 def _observations(graph: Graph, batch: Observations, counts: dict[int, ReachedCounts]) -> list[Observations]:
     """Observations of counts as those of states."""
     spaces = [(counts.get(node),) for node in batch.nodes.tolist()]
     found = []
-    for (space,), chosen in _by_counts(spaces):
+    for (space,), chosen in by_spaces(spaces):
         part = of_members(batch, np.isin(np.arange(graph.n_nodes), batch.nodes[chosen]))
         if space is None:
             found.append(part)
@@ -249,7 +250,7 @@ def _observations(graph: Graph, batch: Observations, counts: dict[int, ReachedCo
             found.append(replace(part, values=labels))
         else:
             arguments = (space,) if part.covariates is None else (space, None)
-            found.append(replace(part, likelihood=OfCounts(likelihood, arguments)))
+            found.append(replace(part, likelihood=OfPositions(likelihood, arguments)))
     return found
 
 

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
-from jax.scipy.special import logsumexp
 
 from mjp._by_content import ByContent
 from mjp._small_matrices import (
@@ -38,6 +37,7 @@ from mjp.inference.path_sweeps import draw
 from mjp.inference.positive_part import positive_part
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.potentials.rows import canonical_of
+from mjp.inference.safe_logs import log_sum_or_never
 from mjp.inference.seen_entries import independent
 from mjp.processes import ConditionalCategorical, ConditionalGaussian
 
@@ -134,17 +134,17 @@ class StateFactor(WithChild):
 
     def expand(self, own: Any, anchor: Array, positions: Array, ahead: Array) -> Canonical:
         row = lambda x: self.log_row(own, self.assemble(x, positions))
-        return _expanded(lambda x: logsumexp(row(x) + ahead), anchor)
+        return _expanded(lambda x: log_sum_or_never(row(x) + ahead), anchor)
 
     def drawn(self, own: Any, states: Sequence[Any], ahead: Array, noise: Array) -> tuple[Array, Array]:
         logs = self.log_row(own, states) + ahead
-        return categorical(logs, noise), logsumexp(logs)
+        return categorical(logs, noise), log_sum_or_never(logs)
 
     def law(self, own: Any, laws: Sequence[Any]) -> Array:
         anchor, combinations = _means(laws), self.combinations
         rows = jax.vmap(lambda positions: self.log_row(own, self.assemble(anchor, positions)))(combinations)
-        found = logsumexp(rows + _log_shares(laws, combinations)[:, None], axis=0)
-        return found - logsumexp(found)
+        found = log_sum_or_never(rows + _log_shares(laws, combinations)[:, None], axis=0)
+        return found - log_sum_or_never(found)
 
 
 class TableFactor(StateFactor):
@@ -289,7 +289,7 @@ def project(factor: Factor, own: Any, laws: Sequence[Any], anchor: Array, ahead:
     # one expansion for every combination of states, whose axis comes first
     expansions = jax.vmap(lambda positions: factor.expand(own, anchor, positions, ahead))(combinations)
     averages = jax.vmap(lambda expansion: _average(expansion, mean, spread))(expansions)
-    scale = logsumexp(shares + averages)
+    scale = log_sum_or_never(shares + averages)
     scale = jnp.where(jnp.isfinite(scale), scale, 0.0)
     messages: list[Any] = []
     at, position = 0, 0
@@ -299,7 +299,7 @@ def project(factor: Factor, own: Any, laws: Sequence[Any], anchor: Array, ahead:
             others = [law[combinations[:, j]] for j, law in enumerate(finite) if j != position]
             table = jnp.reshape(sum(others, averages), sizes)
             rest = tuple(axis for axis in range(len(sizes)) if axis != position)
-            messages.append(logsumexp(table, axis=rest) - removed)
+            messages.append(log_sum_or_never(table, axis=rest) - removed)
             position += 1
         else:
             own_part = slice(at, at + space.size)
@@ -316,7 +316,7 @@ def tilted(law: Any, potential: Any) -> Any:
         gain = potential.gain(law.factor)
         return VectorLaw(law.mean + times(gain.loading, gain.steering(law.mean)), gain.loading)
     found = law + potential
-    total = logsumexp(found, axis=0)
+    total = log_sum_or_never(found, axis=0)
     return found - jnp.where(jnp.isfinite(total), total, 0.0)
 
 
@@ -360,7 +360,7 @@ def _collapsed(mixture: Canonical, shares: Array, law: VectorLaw) -> Canonical:
     gains = jax.vmap(lambda g: g.gain(law.factor))(mixture)
     means = law.mean + jax.vmap(lambda gain: times(gain.loading, gain.steering(law.mean)))(gains)
     logs = shares + jax.vmap(lambda g, gain: g.log_pulled(gain, law.mean))(mixture, gains)
-    total = logsumexp(logs)
+    total = log_sum_or_never(logs)
     weights = jnp.exp(logs - jnp.where(jnp.isfinite(total), total, 0.0))
     mean = weights @ means
     centred = means - mean

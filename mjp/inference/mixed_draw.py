@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.scipy.special import logsumexp
 
 from mjp._small_matrices import times
 from mjp.inference.by_node import add, columns, counted, each, inputs_of, put
@@ -16,6 +15,7 @@ from mjp.inference.gaussian_graph import Kind
 from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, categorical, project, without
 from mjp.inference.mixed_filter import ByNode, Guide, References
 from mjp.inference.mixed_graph import MixedGraph, StateRoots, VectorRoots
+from mjp.inference.safe_logs import log_sum_or_never
 from mjp.inference.turns import over_turns
 from mjp.processes.gaussian import Interval
 
@@ -91,7 +91,7 @@ def roots_drawn(
     own = columns(drawing.potentials[space], nodes)
     if isinstance(roots, StateRoots):
         logs = roots.law + own
-        sizes = logsumexp(logs, axis=0)
+        sizes = log_sum_or_never(logs, axis=0)
         drawn: Any = jax.vmap(categorical, in_axes=(-1, 0))(logs, uniforms[nodes])
     else:
         gain = own.gain(roots.factor)

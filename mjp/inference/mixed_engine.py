@@ -15,6 +15,7 @@ from mjp.inference.belief_propagation import refer
 from mjp.inference.by_node import each
 from mjp.inference.condition import Guided, draw_innovations
 from mjp.inference.evidence_checks import check_finite_evidence
+from mjp.inference.finite_agents import with_finite_agents
 from mjp.inference.finite_networks import with_finite_networks
 from mjp.inference.gamma_factor import GammaFactor
 from mjp.inference.joint_factors import GaussianFactor, Space
@@ -31,7 +32,16 @@ from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths, VectorTrajectory
 
 AUXILIARIES = ("guided mean", "prior mean")
-_COVERS = ("finite states", "several parents", "gaussian", "gamma tails", "counts")
+_COVERS = (
+    "finite states",
+    "several parents",
+    "gaussian",
+    "gamma tails",
+    "counts",
+    "particles",
+    "jumping particles",
+    "factorial chains",
+)
 _ITERATIONS = 2
 
 
@@ -215,7 +225,7 @@ def condition_mixed(
             f"auxiliary must be anchors of an earlier condition, or one of {list(AUXILIARIES)}, got "
             f"{auxiliary!r}"
         )
-    graph = with_finite_networks(graph)
+    graph = with_finite_agents(with_finite_networks(graph))
     model = evaluate(graph, observed=observed)
     rounds = _ITERATIONS if iterations is None else iterations
     start = auxiliary if isinstance(auxiliary, References) else None
@@ -272,7 +282,7 @@ def _is_exact(model: MixedGraph) -> bool:
 @register_simulator("mixed families")
 def simulate_mixed(graph: Graph, key: Array) -> MixedTrajectory:
     """Draw the nodes forward, and their observations, those of several nodes last."""
-    graph = with_finite_networks(graph)
+    graph = with_finite_agents(with_finite_networks(graph))
     path_key, single_key, joint_key = jax.random.split(key, 3)
     model = evaluate(graph, observed=False)
     z = draw_innovations(_innovations(model, buffer_of(model.jumps)), path_key)

@@ -10,7 +10,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import logsumexp
 
 from mjp.inference.by_node import add, columns, counted, each, inputs_of
 from mjp.inference.gaussian_edges import Messages, compose, messages
@@ -20,6 +19,7 @@ from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, pro
 from mjp.inference.mixed_graph import MixedGraph, StateRoots
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.rules.gaussian import LinearSteps
+from mjp.inference.safe_logs import log_sum_or_never
 from mjp.inference.turns import over_turns
 
 type ByNode = dict[Space, Any]  # arrays (..., n + 1) for the nodes of each space
@@ -162,7 +162,7 @@ def log_evidence(graph: MixedGraph, guide: Guide) -> Array:
     for roots in graph.roots:
         own = columns(guide.potentials[roots.space], roots.rows.children)
         if isinstance(roots, StateRoots):
-            total = total + jnp.sum(logsumexp(roots.law + own, axis=0))
+            total = total + jnp.sum(log_sum_or_never(roots.law + own, axis=0))
         else:
             total = total + jnp.sum(own.log_pulled(own.gain(roots.factor), roots.mean))
     return total

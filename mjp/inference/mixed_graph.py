@@ -42,10 +42,10 @@ from mjp.inference.mixed_observations import (
     with_likelihoods,
 )
 from mjp.inference.mixed_spaces import abstract_state, any_parents, labels_of, of_parents, space_of
-from mjp.inference.particle_observations import log_or_never
 from mjp.inference.pinning import select_edges
 from mjp.inference.rules.finite_states import EXACT_TRANSITION, NO_JUMP
 from mjp.inference.rules.registry import rule_of
+from mjp.inference.safe_logs import log_or_never
 from mjp.inference.state_tables import seen_of
 from mjp.inference.turns import Level, turns_of
 from mjp.processes import ConditionalCategorical, GammaProcess, GaussianProcess

@@ -15,9 +15,9 @@ from mjp.graph import Edges, Graph, Observations
 from mjp.inference.gaussian_sites import Observed, sites_of
 from mjp.inference.joint_factors import LikelihoodFactor, Rows, SeenChildFactor, Space
 from mjp.inference.mixed_spaces import abstract_state, any_parents, of_parents
-from mjp.inference.particle_observations import log_or_never
 from mjp.inference.pinning import PinnedEdges
 from mjp.inference.rules.state_observations import UNKNOWN, StateEvidence
+from mjp.inference.safe_logs import log_or_never
 from mjp.inference.state_tables import noisy_nodes
 from mjp.likelihood_covariates import joined_rows
 from mjp.observations import Exactly

@@ -16,7 +16,8 @@ from mjp._checks import is_concrete
 from mjp.agent_trajectory import AgentTrajectory, ChainOrder
 from mjp.graph import Graph
 from mjp.inference.local_emissions import LocalSeen, local_observations
-from mjp.inference.particle_observations import AgentsSeen, TotalsSeen, agent_observations, log_or_never
+from mjp.inference.particle_observations import AgentsSeen, TotalsSeen, agent_observations
+from mjp.inference.safe_logs import log_or_never
 from mjp.inference.segments import Segments, segment_sum, take
 from mjp.processes.contacts import Contacts
 from mjp.processes.interacting_particles import InteractingParticles

@@ -14,6 +14,7 @@ from mjp._checks import is_concrete
 from mjp.agent_trajectory import ChainOrder
 from mjp.graph import Graph, Observations
 from mjp.inference.rules.state_observations import by_state, log_density
+from mjp.inference.safe_logs import log_or_never
 from mjp.inference.seen_entries import log_density_where_seen
 from mjp.likelihood_covariates import at_covariates, first_row
 from mjp.observations import (
@@ -191,12 +192,6 @@ def _log_densities(likelihood: EachAgent, values: Array, k: int) -> Array:
     if likelihood.discrete:
         values = values.astype(int)
     return by_state(lambda state: log_density(likelihood.likelihood(state), values), k).T
-
-
-def log_or_never(probabilities: Array) -> Array:
-    """Logs of probabilities, with a derivative that is finite where they are zero."""
-    positive = probabilities > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, probabilities, 1.0)), -jnp.inf)
 
 
 def _labelled(

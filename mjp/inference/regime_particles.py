@@ -19,10 +19,10 @@ from jax.scipy.special import logsumexp
 from mjp._small_matrices import cholesky, product, times, transpose
 from mjp.graph import Graph
 from mjp.inference.condition import condition
-from mjp.inference.particle_observations import log_or_never
 from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.resampling import weighed
 from mjp.inference.rules.gaussian import LinearSteps
+from mjp.inference.safe_logs import log_or_never
 from mjp.inference.switching_engine import SwitchingGuided, potentials_of_sites, trajectory
 from mjp.inference.switching_graph import SwitchingGraph, log_moves, log_normal
 from mjp.inference.switching_guide import at_ends, linear_steps, seen_exactly, steps_first

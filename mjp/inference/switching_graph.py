@@ -19,10 +19,10 @@ from mjp.graph import Edges, Graph
 from mjp.inference.gaussian_graph import root_law
 from mjp.inference.matrix_exponential import product
 from mjp.inference.merging import merged
-from mjp.inference.particle_observations import log_or_never
 from mjp.inference.pinning import exact_values
 from mjp.inference.rules.finite_states import SNAPSHOT
 from mjp.inference.rules.registry import rule_of
+from mjp.inference.safe_logs import log_or_never
 from mjp.processes.gaussian import Interval
 from mjp.processes.switching_diffusion import SwitchingDiffusion
 from mjp.vector_trajectory import Ends

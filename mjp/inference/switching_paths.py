@@ -9,8 +9,8 @@ from jax.scipy.special import logsumexp
 
 from mjp._small_matrices import times
 from mjp.inference.mixture_draws import mixture_draw
-from mjp.inference.particle_observations import log_or_never
 from mjp.inference.potentials.canonical import Canonical, Gain
+from mjp.inference.safe_logs import log_or_never
 from mjp.inference.switching_graph import SwitchingGraph, log_moves, log_normal
 from mjp.inference.switching_guide import Potentials, steps_first
 from mjp.processes.gaussian import Interval

@@ -28,7 +28,7 @@ import mjp
 from mjp.models.lynx_hare import COLUMNS, SPECIES, load
 from mjp.models.series import Series
 
-COORDS = {"species": list(SPECIES)}
+COORDS = {"species": list(SPECIES), "numbers_event_0": ["hare pelts", "lynx pelts"]}
 PER_THOUSAND = 2  # units of the state
 MOST_EVENTS = 2000  # of a year
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mjp.inference.kernels import PseudoMarginal
 from mjp.models import (
     anole_sizes,
     anoles,
@@ -15,6 +16,7 @@ from mjp.models import (
     ion_channel,
     lasers,
     lynx_hare,
+    lynx_hare_counts,
     neuron,
     nile,
     psor,
@@ -241,6 +243,26 @@ _ENTRIES = (
         reference="Carpenter (2018), Lotka-Volterra model in Stan; pelts of the Hudson's Bay Company",
         settings=_settings(lynx_hare.COORDS),
         columns=lynx_hare.COLUMNS,
+    ),
+    Model(
+        name="lynx-hare-counts",
+        title="Lynx and hare around Hudson Bay, birth by birth",
+        model=lynx_hare_counts.predation_events,
+        load=lynx_hare_counts.load,
+        graph_site="numbers",
+        description=(
+            "The same pelts, log-normal around the counts of a Lotka-Volterra jump process, whose births and "
+            "deaths happen one by one, in units of 500 pelts."
+        ),
+        reference="Carpenter (2018), Lotka-Volterra model in Stan; pelts of the Hudson's Bay Company",
+        # few draws, which hold whole paths, with many moves between them
+        settings={
+            **_settings(lynx_hare_counts.COORDS),
+            "draws": 500,
+            "warmup": 500,
+            "engine": PseudoMarginal(lynx_hare_counts.predation_events, particles=300, moves=10),
+        },
+        columns=lynx_hare_counts.COLUMNS,
     ),
     Model(
         name="anole-sizes",

@@ -31,8 +31,9 @@ def mixes_families(graph: Graph) -> bool:
 
 
 def has_agents(graph: Graph) -> bool:
-    """Whether the states of a graph are those of interacting particles, or of factorial chains."""
-    return any(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
+    """Whether the states of a graph are those of interacting particles, or of factorial chains, alone."""
+    agents = any(isinstance(edges.process, InteractingParticles) for edges in graph.edges)
+    return agents and not mixes_families(graph)
 
 
 def has_agent_path(graph: Graph) -> bool:
@@ -42,7 +43,8 @@ def has_agent_path(graph: Graph) -> bool:
 
 def has_agent_jumps(graph: Graph) -> bool:
     """Whether the path of a graph is one of agents in continuous time."""
-    return any(isinstance(edges.process, InteractingJumps) for edges in graph.edges)
+    jumps = any(isinstance(edges.process, InteractingJumps) for edges in graph.edges)
+    return jumps and not mixes_families(graph)
 
 
 def agent_jump_law(graph: Graph, options: dict[str, Any]) -> AgentJumpLaw:

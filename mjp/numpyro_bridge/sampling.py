@@ -198,6 +198,12 @@ def _innovations(name: str, graph: Graph, guided: Guided, rough: bool) -> dict[s
             f"{name}: a single path inside of the plates {plate_sizes()}; give the graph one series per "
             "member (series= of mjp.chain, or data of shape (series, times))"
         )
+    sizes = plate_sizes()
+    if sizes and sizes.get(-1) not in (None, n):
+        raise ValueError(
+            f"{name}: the graph has batch shape {graph.batch_shape}, which does not fit the enclosing plates "
+            f"{sizes}"
+        )
     size = sum(math.prod(shape) for shape in shapes.values())
     law = dist.Normal(0.0, 1.0).expand([size // n]).to_event(1)
     site = name + INNOVATIONS

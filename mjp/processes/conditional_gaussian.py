@@ -13,6 +13,7 @@ from mjp._checks import as_numbers, check_covariance
 from mjp.processes.finite_states import FiniteStateProcess
 from mjp.processes.gamma_process import GammaProcess
 from mjp.processes.gaussian import GaussianProcess
+from mjp.processes.interacting_particles import InteractingParticles
 from mjp.processes.process import Process
 from mjp.processes.reaction_network import ReactionNetwork
 
@@ -94,10 +95,10 @@ def check_state_or_vector(
 ) -> None:
     """Raise TypeError for a parent that is neither a vector nor one of finitely many states."""
     for name, into in parents:
-        known = FiniteStateProcess | GaussianProcess | GammaProcess | ConditionalGaussian | ReactionNetwork
-        if into is None or isinstance(into, known):
+        known = FiniteStateProcess | GaussianProcess | GammaProcess | ConditionalGaussian
+        if into is None or isinstance(into, known | ReactionNetwork | InteractingParticles):
             continue
         raise TypeError(
             f"parent: {name!r} of {edge} is a state of {type(into).__name__}, where "
-            f"{type(process).__name__} takes vectors, counts and states of finitely many"
+            f"{type(process).__name__} takes vectors, counts, agents and states of finitely many"
         )

@@ -251,8 +251,14 @@ class ReactionNetwork(Process):
 
     @property
     def conservation_laws(self) -> np.ndarray:
-        """Weights (m, d) whose products with the state no reaction changes, non-negative where possible."""
-        return conservation_laws(self.stoichiometry.astype(np.int64))
+        """Weights (m, d) whose products with the state no reaction changes, non-negative where possible.
+
+        Counters, which begin anew, are in none of them.
+        """
+        own = conservation_laws(self.stoichiometry[:, self.carried].astype(np.int64))
+        laws = np.zeros((len(own), self.n_species), np.int64)
+        laws[:, self.carried] = own
+        return laws
 
     @property
     def mass_action(self) -> tuple[bool, ...]:
@@ -362,6 +368,9 @@ class ReactionNetwork(Process):
         if array.shape != (self.n_species,):
             raise ValueError(f"{name} must be {expected}, got shape {array.shape}")
         self.check_counts(name, array)
+        if np.any(array[~self.carried]):
+            counter = self.species[int(np.argmax(~self.carried & (array > 0)))]
+            raise ValueError(f"{name}: the counter {counter!r} has counted nothing yet, and must be 0")
         return array.astype(np.int32)
 
     def check_law(self, name: str, law: Any) -> None:

@@ -52,9 +52,16 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
         return [Paragraph(f"{name}: some pointwise log-likelihoods are not finite.", "note")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # large Pareto k are told in words below
-        result: Any = arviz.loo(
-            from_dict({"posterior": fit.shown, "log_likelihood": {name: values}}), pointwise=True
-        )
+        try:
+            result: Any = arviz.loo(
+                from_dict({"posterior": fit.shown, "log_likelihood": {name: values}}), pointwise=True
+            )
+        except ValueError:  # of tails in which all values are the same
+            text = (
+                f"{name}: given the path, which is sampled, an observation has one of a few densities, so "
+                "that importance weights cannot leave it out."
+            )
+            return [Paragraph(text, "note")]
     k = np.asarray(result.pareto_k).reshape(-1)
     good = float(result.good_k)
     classes = [

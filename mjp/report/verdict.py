@@ -95,7 +95,10 @@ def _check_sampler(fit: "Fit", check) -> None:
     if "overflow" in statistics:
         n, (who, what, remedy) = int(np.sum(statistics["overflow"])), fit.without_room
         advice = f"{n} {who} {what}, so that paths with many events are missing. {remedy}."
-        check(f"{who} without room", f"{n}", "none", n == 0, advice)
+        share = statistics.get("overflow_share")
+        found = f"{n}" if share is None or n == 0 else f"{n} ({float(np.mean(share)):.1g} of all)"
+        asked = "none" if share is None else "fewer than 1 in 10,000"
+        check(f"{who} without room", found, asked, not fit.lacks_room, advice)
     # where paths change between two moves of NUTS, so does the energy that it works with
     if "energy" in statistics and "particle_ess" not in statistics and fit.settings["draws"] >= 20:
         energy = np.asarray(statistics["energy"], float)

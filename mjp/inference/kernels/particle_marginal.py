@@ -18,6 +18,7 @@ from mjp.inference.kernels.particle_gibbs import particle_paths, share_moved
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
 from mjp.numpyro_bridge import with_linear_noise
 
+_STARTS = 8  # prior draws of which a chain starts at the best
 _DEPTH = 6  # of the trees of proposals
 
 
@@ -124,7 +125,9 @@ class ParticleMarginal(MCMCKernel):
         draw = lambda key, given: particle_paths(
             self._conditioned, key, self._particles, None, model_args, given
         )
-        free, paths, evidence, _ = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
+        free, paths, evidence, _ = best_start(
+            self._conditioned, draw, start_key, model_args, model_kwargs, _STARTS
+        )
         given = with_conditioning(model_kwargs, paths)
         nuts = self._nuts.init(nuts_key, num_warmup, free, model_args, given)
         free = nuts.z

@@ -11,11 +11,9 @@ from numpyro.infer.util import potential_energy, unconstrain_fn
 
 from mjp.numpyro_bridge import PATH, ROOTS, without_jump_paths
 
-_STARTS = 8  # prior draws of which a chain starts at the best
-
 
 def best_start(
-    model: Callable, draw_paths: Callable, key: Array, args: tuple, kwargs: dict | None
+    model: Callable, draw_paths: Callable, key: Array, args: tuple, kwargs: dict | None, starts: int
 ) -> tuple[dict[str, Array], dict[str, Array], Array, Any]:
     """The prior draw whose estimated evidence is largest.
 
@@ -23,6 +21,7 @@ def best_start(
         model: as `conditioned` returns it.
         draw_paths: of a key and of keyword arguments that hold the parameters, to paths, evidence, and
             whatever else is of interest.
+        starts: number of prior draws.
 
     Returns:
         its free parameters; its paths; the logarithm of the evidence; what else `draw_paths` returned.
@@ -35,9 +34,9 @@ def best_start(
         paths, evidence, report = draw_paths(path_key, with_conditioning(kwargs, {**parameters, **empty}))
         return parameters, paths, evidence, report
 
-    starts = lax.map(start, jax.random.split(key, _STARTS))
-    best = jnp.argmax(jnp.where(jnp.isnan(starts[2]), -jnp.inf, starts[2]))
-    parameters, paths, evidence, report = jax.tree.map(lambda leaf: leaf[best], starts)
+    found = lax.map(start, jax.random.split(key, starts))
+    best = jnp.argmax(jnp.where(jnp.isnan(found[2]), -jnp.inf, found[2]))
+    parameters, paths, evidence, report = jax.tree.map(lambda leaf: leaf[best], found)
     free = unconstrain_fn(model, args, with_conditioning(kwargs, paths), parameters)
     return {name: value for name, value in free.items() if name in parameters}, paths, evidence, report
 

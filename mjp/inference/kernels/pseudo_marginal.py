@@ -17,8 +17,10 @@ from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
 from mjp.inference.resampling import typed
+from mjp.numpyro_bridge import PATH
 
 _FORGETTING, _OFFSET = 0.6, 50  # of the step: move number n has weight (n + offset) ** -forgetting
+_STARTS = 32  # prior draws of which a chain starts at the best; with few, some chains stay in a minor mode
 _FIRST_SCALE = 0.1  # of unconstrained parameters
 _FREEDOM = 3.0  # degrees of freedom of the law that moves preserve
 _RIDGE = 1e-6
@@ -38,6 +40,7 @@ class PseudoMarginalState(NamedTuple):
         moved: share of the last moves that were accepted.
         particle_ess: smallest effective share of the particles of the last filter.
         overflow: particles of the last moves whose events did not fit the buffer.
+        overflow_share: their share among all particles on all edges.
     """
 
     i: Array
@@ -52,6 +55,7 @@ class PseudoMarginalState(NamedTuple):
     moved: Array
     particle_ess: Array
     overflow: Array
+    overflow_share: Array
     num_warmup: Array
     rng_key: Array
 
@@ -149,7 +153,7 @@ class PseudoMarginal(MCMCKernel):
             paths, evidence, _ = self._filter(keys, model_args, given)
             return paths, evidence, keys
 
-        start = best_start(self._conditioned, draw, start_key, model_args, model_kwargs)
+        start = best_start(self._conditioned, draw, start_key, model_args, model_kwargs, _STARTS)
         free, paths, evidence, keys = start
         if not free:
             raise ValueError("model has no parameters; use ParticleGibbs for its paths alone")
@@ -169,6 +173,7 @@ class PseudoMarginal(MCMCKernel):
             moved=zero,
             particle_ess=zero,
             overflow=jnp.zeros((), jnp.int32),
+            overflow_share=zero,
             num_warmup=jnp.asarray(num_warmup, jnp.int32),
             rng_key=following,
         )
@@ -188,8 +193,13 @@ class PseudoMarginal(MCMCKernel):
         before = state._replace(moved=jnp.zeros_like(state.moved))
         start = (before, jnp.zeros_like(state.accept_prob), jnp.zeros((), jnp.int32))
         state, total, overflow = lax.fori_loop(0, self._moves, move, start)
+        pieces = sum(path.shape[0] for name, path in state.z.items() if name.endswith(PATH))
         return state._replace(
-            i=state.i + 1, accept_prob=total / self._moves, moved=state.moved / self._moves, overflow=overflow
+            i=state.i + 1,
+            accept_prob=total / self._moves,
+            moved=state.moved / self._moves,
+            overflow=overflow,
+            overflow_share=overflow / jnp.asarray(self._particles * pieces * self._moves, total.dtype),
         )
 
     def _move(
