@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -283,8 +282,10 @@ BAD = {
             mjp.Graph()
             .root("a", 0.0)
             .edge("a", "b", WEAR)
-            .root("n", ["S", "I"])
-            .edge("n", "m", mjp.InteractingParticles.sir(nx.path_graph(2), 0.1, 0.1))
+            .root("n", 0.0)
+            .edge(
+                "n", "m", mjp.SwitchingDiffusion(dict.fromkeys("ab", (lambda t, x: -x, 1.0)), np.eye(2)[::-1])
+            )
         ),
         TypeError,
         "mixes the potentials",

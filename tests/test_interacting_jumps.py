@@ -168,6 +168,8 @@ def test_innovations_drive_the_guided_path():
     np.testing.assert_array_equal(path.jumps, again.jumps)
 
 
+# frozen neighbours are a poor guide, which is told
+@pytest.mark.filterwarnings("ignore:the weights of the guided paths have a heavy tail")
 @pytest.mark.parametrize(
     ("auxiliary", "networks", "season"),
     [

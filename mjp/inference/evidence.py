@@ -19,6 +19,7 @@ from mjp.inference.condition import Guided, condition
 _BATCH = 1000  # particles drawn side by side
 _SAME = 1e-12  # spread of log-weights that are all the same
 TRUSTED = 0.7  # largest Pareto k-hat of weights whose sum is to be trusted
+_FEW = 0.1  # share of effective particles below which a heavy tail is told
 _ENOUGH = 100  # particles from which a tail is judged
 _LEAST = 25  # positive weights from which a tail has the five points that its shape needs
 
@@ -85,7 +86,8 @@ def estimate(guided: Guided, key: Array, particles: int) -> Evidence:
     hit_rate = jnp.mean(log_weights > -jnp.inf, axis=0)
     khat = tail_shape(np.asarray(log_weights))
     told = overflow > 0  # then the tail is that of what is left
-    doubtful = (khat > TRUSTED) & np.isfinite(np.asarray(log_evidence))
+    few = np.asarray(ess) < _FEW * particles  # tails of weights that take few values fit no Pareto law
+    doubtful = (khat > TRUSTED) & few & np.isfinite(np.asarray(log_evidence))
     if particles >= _ENOUGH and np.any(doubtful) and not told:
         warnings.warn(
             f"the weights of the guided paths have a heavy tail (Pareto k-hat {np.max(khat):.2f}, above "
