@@ -465,3 +465,16 @@ def test_dropped_particles_are_a_problem(counts_fit):
     assert problem.startswith("4 particles, in 2 of 60 draws, had more events on an edge")
     none = replace(counts_fit, statistics={"overflow": np.zeros((2, 30), int)})
     assert none.problems() == []
+
+
+@pytest.mark.parametrize(("share", "overlooked"), [(1e-6, True), (1e-2, False)])
+def test_few_dropped_particles_are_told_and_overlooked(counts_fit, share, overlooked):
+    shares = {**counts_fit.statistics, "overflow_share": np.full((2, 30), share)}
+    fit = replace(counts_fit, statistics=shares)
+    assert (fit.problems() == []) == overlooked
+    [row] = [check for check in judge(fit).checks if check[0] == "particles without room"]
+    assert row[1:] == (
+        f"4 ({share:.0e} of all)".replace("1e-02", "0.01"),
+        "fewer than 1 in 10,000",
+        overlooked,
+    )
