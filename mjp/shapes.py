@@ -19,7 +19,7 @@ from mjp._checks import (
     is_concrete,
 )
 from mjp.graph import Edges, Graph, Observations, Roots, check_likelihood, objects
-from mjp.likelihood_covariates import covariates_of
+from mjp.likelihood_covariates import covariates_of, reads_covariates
 from mjp.newick import parse_newick, tree_arrays
 from mjp.observations import (
     EachAgent,
@@ -167,13 +167,15 @@ class Chain(Graph):
         return self._observe(likelihood, array, given)
 
     def _observe(self, likelihood: Likelihood, values: Any, given: Mapping[str, Any]) -> "Chain":
-        columns = self._at_nodes(given), self._at_nodes(self._whole())
+        columns = self._at_nodes(given), self._at_nodes(self._whole(likelihood))
         own, _ = covariates_of(likelihood, self._process, *columns, self.describe_node)
         self.observations.append(Observations(likelihood, np.arange(self.n_nodes), values, covariates=own))
         return self
 
-    def _whole(self) -> dict[str, Any]:
-        """What likelihoods may read without its being given: by name (T,) or (series, T)."""
+    def _whole(self, likelihood: Likelihood) -> dict[str, Any]:
+        """What a likelihood may read without its being given: by name (T,) or (series, T)."""
+        if not reads_covariates(likelihood):
+            return {}
         t, n = self.n_times, self.n_nodes // self.n_times
         whole: dict[str, Any] = {"time": self._times, "series": np.repeat(np.arange(n), t).reshape(n, t)}
         for name, values in self._covariates.items():
@@ -200,7 +202,7 @@ class Chain(Graph):
         """The likelihood at the covariates of the first observation, before the number of series is known."""
         first = lambda columns: {name: column.reshape(-1)[:1] for name, column in columns.items()}
         return covariates_of(
-            likelihood, self._process, first(given), first(self._whole()), self.describe_node
+            likelihood, self._process, first(given), first(self._whole(likelihood)), self.describe_node
         )[1]
 
     @property

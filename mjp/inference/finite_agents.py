@@ -5,7 +5,6 @@ without any approximation. States are labelled by tuples of the agents' labels; 
 nodes see the numbers of agents by the label of their state, as those of agents alone do.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,8 +18,9 @@ from jax import Array
 
 from mjp._by_content import ByContent
 from mjp._checks import is_concrete
-from mjp.graph import Edges, Graph, JointObservation, Observations, Roots
-from mjp.inference.finite_networks import MOST_STATES, OfPositions, by_spaces, reading, through
+from mjp.graph import Edges, Graph, Observations, Roots
+from mjp.inference.finite_networks import MOST_STATES, OfPositions, by_spaces, on_positions
+from mjp.inference.particle_chain import check_covariates
 from mjp.inference.pinning import select_edges
 from mjp.observations import EachAgent, Exactly, LocalEmissions, Misclassified, is_missing
 from mjp.processes import InteractingParticles, MarkovChain, MarkovJump
@@ -106,23 +106,10 @@ def with_finite_agents(graph: Graph) -> Graph:
     if not agents:
         return graph
     spaces = _spaces(graph, agents)
-    result = copy.copy(graph)
-    result.edges = [
-        part
-        for edges in graph.edges
-        for part in (
-            _joint_edges(graph, edges, spaces)
-            if isinstance(edges.process, InteractingParticles)
-            else reading(edges, spaces)
-        )
-    ]
+    result = on_positions(graph, spaces, agents, lambda edges: _joint_edges(edges, spaces))
     result.roots = [_roots(roots, spaces) for roots in graph.roots]
     result.observations = [
         part for batch in graph.observations for part in _observations(graph, batch, spaces)
-    ]
-    result.joint_observations = [
-        JointObservation(through(joint.likelihood, joint.nodes, spaces), joint.nodes, joint.value)
-        for joint in graph.joint_observations
     ]
     return result
 
@@ -148,16 +135,11 @@ def _spaces(graph: Graph, agents: list[Edges]) -> dict[int, JointStates]:
     return found
 
 
-def _joint_edges(graph: Graph, edges: Edges, spaces: dict[int, JointStates]) -> list[Edges]:
+def _joint_edges(edges: Edges, spaces: dict[int, JointStates]) -> list[Edges]:
     """The edges of agents as those of one process on the joint states for all that are alike."""
     process: Any = edges.process
     space = spaces[int(edges.children[0])]
-    for name in process.covariates:
-        if name not in edges.covariates:
-            raise ValueError(
-                f"rule: reads {name!r}, which is neither a parameter nor a covariate of the edges; there are "
-                f"{[*process.parameters, *edges.covariates]}"
-            )
+    check_covariates(process, edges)
     steps = edges.steps or process.default_steps
     columns = [edges.covariates[name] for name in process.covariates]
     if not process.jumps:

@@ -68,37 +68,44 @@ def with_finite_networks(graph: Graph) -> Graph:
     if not networks:
         return graph
     counts, reached = _counts_of_nodes(graph, networks)
-    result = copy.copy(graph)
-    result.edges = [
-        part
-        for edges in graph.edges
-        for part in (
-            _jump_edges(edges, counts, reached)
-            if isinstance(edges.process, ReactionNetwork)
-            else reading(edges, counts)
-        )
-    ]
-    result.roots = [
-        roots
-        if isinstance(roots.initial, dist.Distribution)
-        else Roots(
-            roots.nodes,
-            [
-                # states are enumerated from the first one
-                counts[node].labels[0] if node in counts else value
-                for node, value in zip(roots.nodes.tolist(), roots.initial, strict=True)
-            ],
-        )
-        for roots in graph.roots
-    ]
+    result = on_positions(graph, counts, networks, lambda edges: _jump_edges(edges, counts, reached))
+    result.roots = [_roots(roots, counts) for roots in graph.roots]
     result.observations = [
         part for batch in graph.observations for part in _observations(graph, batch, counts)
     ]
+    return result
+
+
+def on_positions(
+    graph: Graph, spaces: Mapping[int, Any], own: list[Edges], replaced: Callable[[Edges], list[Edges]]
+) -> Graph:
+    """The graph with other edges in place of its `own`, and functions of what they carry reading positions.
+
+    Roots and observations of single nodes are left to the family.
+
+    Args:
+        spaces: by node, what makes of a position what functions see.
+    """
+    result = copy.copy(graph)
+    theirs = {id(edges) for edges in own}
+    result.edges = [
+        part
+        for edges in graph.edges
+        for part in (replaced(edges) if id(edges) in theirs else _reading(edges, spaces))
+    ]
     result.joint_observations = [
-        JointObservation(through(joint.likelihood, joint.nodes, counts), joint.nodes, joint.value)
+        JointObservation(_through(joint.likelihood, joint.nodes, spaces), joint.nodes, joint.value)
         for joint in graph.joint_observations
     ]
     return result
+
+
+def _roots(roots: Roots, counts: dict[int, ReachedCounts]) -> Roots:
+    if isinstance(roots.initial, dist.Distribution):
+        return roots
+    known = zip(roots.nodes.tolist(), roots.initial, strict=True)
+    # states are enumerated from the first one
+    return Roots(roots.nodes, [counts[node].labels[0] if node in counts else value for node, value in known])
 
 
 def _counts_of_nodes(
@@ -205,7 +212,7 @@ def _jump_edges(
     return found
 
 
-def reading(edges: Edges, spaces: Mapping[int, Any]) -> list[Edges]:
+def _reading(edges: Edges, spaces: Mapping[int, Any]) -> list[Edges]:
     """Edges whose functions see counts, or agents, where parents are such."""
     above = [tuple(spaces.get(parent) for parent in parents) for parents in edges.every_parent.tolist()]
     if not any_parents(edges) or not any(own is not None for row in above for own in row):
@@ -227,7 +234,7 @@ def by_spaces(spaces: Sequence[tuple]) -> list[tuple[tuple, np.ndarray]]:
     return [(spaces[chosen[0]], np.asarray(chosen)) for chosen in groups.values()]
 
 
-def through(function: Callable, nodes: Sequence[int], spaces: Mapping[int, Any]) -> Callable:
+def _through(function: Callable, nodes: Sequence[int], spaces: Mapping[int, Any]) -> Callable:
     """A function of the states of nodes as one of their positions, where they are counts, or agents."""
     own = tuple(spaces.get(node) for node in nodes)
     return OfPositions(function, own) if any(space is not None for space in own) else function

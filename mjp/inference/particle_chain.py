@@ -14,7 +14,7 @@ from jax import Array
 from mjp._by_content import ByContent
 from mjp._checks import is_concrete
 from mjp.agent_trajectory import AgentTrajectory, ChainOrder
-from mjp.graph import Graph
+from mjp.graph import Edges, Graph
 from mjp.inference.local_emissions import LocalSeen, local_observations
 from mjp.inference.particle_observations import AgentsSeen, TotalsSeen, agent_observations
 from mjp.inference.safe_logs import log_or_never
@@ -293,13 +293,9 @@ def _inputs(graph: Graph, process: InteractingParticles, order: ChainOrder) -> t
     last = starts[-1:] + m * durations[-1:]
     times = jnp.concatenate([jnp.reshape(inner, (-1, r)), jnp.asarray(last)])
     by_step = {"duration": durations}
+    for edges in graph.edges:
+        check_covariates(process, edges)
     for name in process.covariates:
-        missing = [edges for edges in graph.edges if name not in edges.covariates]
-        if missing:
-            raise ValueError(
-                f"rule: reads {name!r}, which is neither a parameter nor a covariate of the edges; there are "
-                f"{[*process.parameters, *missing[0].covariates]}"
-            )
         by_step[name] = of_edges([edges.covariates[name] for edges in graph.edges])
     at = {name: _compact(value, m, n) for name, value in by_step.items()}
     for name, value in process.parameters.items():
@@ -307,6 +303,16 @@ def _inputs(graph: Graph, process: InteractingParticles, order: ChainOrder) -> t
         at[name] = each.reshape(1, 1) if each.ndim == 0 else jnp.tile(each, r)[None]
     _check(process, by_step)
     return at, times.astype(jnp.result_type(float))
+
+
+def check_covariates(process: InteractingParticles, edges: Edges) -> None:
+    """Raise ValueError for what a rule reads and its edges do not have."""
+    for name in process.covariates:
+        if name not in edges.covariates:
+            raise ValueError(
+                f"rule: reads {name!r}, which is neither a parameter nor a covariate of the edges; there are "
+                f"{[*process.parameters, *edges.covariates]}"
+            )
 
 
 def _compact(value: Any, steps: int, n: int) -> Array:

@@ -28,17 +28,21 @@ def section(fit: "Fit") -> list[Part]:
     return parts
 
 
+def _few_densities(name: str, path: str) -> Paragraph:
+    text = (
+        f"{name}: given {path}, which is sampled, an observation has one of a few densities, so that "
+        "importance weights cannot leave it out."
+    )
+    return Paragraph(text, "note")
+
+
 def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
     import arviz
     from arviz_base import from_dict
 
     graph = fit.graphs.get(name)
     if graph is not None and has_agent_path(graph):
-        text = (
-            f"{name}: given the path of its agents, which is sampled, an observation has one of a few "
-            "densities, so that importance weights cannot leave it out."
-        )
-        return [Paragraph(text, "note")]
+        return [_few_densities(name, "the path of its agents")]
     what, labels = _members(fit, name, terms)
     values = np.asarray(terms).reshape(*terms.shape[:2], -1)
     # what was not observed has the same term in every draw, and cannot be left out
@@ -57,11 +61,7 @@ def _one(fit: "Fit", name: str, terms: Any) -> list[Part]:
                 from_dict({"posterior": fit.shown, "log_likelihood": {name: values}}), pointwise=True
             )
         except ValueError:  # of tails in which all values are the same
-            text = (
-                f"{name}: given the path, which is sampled, an observation has one of a few densities, so "
-                "that importance weights cannot leave it out."
-            )
-            return [Paragraph(text, "note")]
+            return [_few_densities(name, "the path")]
     k = np.asarray(result.pareto_k).reshape(-1)
     good = float(result.good_k)
     classes = [
