@@ -12,6 +12,7 @@ from mjp.inference import rules as rules
 from mjp.inference import several_parents_engine as several_parents_engine
 from mjp.inference import sparse_engine as sparse_engine
 from mjp.inference import switching_engine as switching_engine
+from mjp.inference.agent_particles import AgentParticles as AgentParticles
 from mjp.inference.condition import Guided as Guided
 from mjp.inference.condition import condition as condition
 from mjp.inference.count_simulation import simulate_counts as simulate_counts
@@ -30,6 +31,7 @@ from mjp.inference.smc import smc as smc
 def __getattr__(name: str) -> object:
     """The kernels, which stand above this package and are imported when they are asked for."""
     kernels = (
+        "AgentParticleGibbs",
         "CrankNicolson",
         "IndividualForwardBackward",
         "IndividualUniformization",

@@ -34,8 +34,8 @@ class AgentPathLaw(Distribution):
 
     @property
     def dtype(self) -> Any:
-        """Of a path: the smallest that holds the states, since paths are kept for every draw."""
-        return jnp.int8 if self.model.k < 128 else jnp.int32
+        """Of a path, see `ParticleChain`."""
+        return self.model.path_dtype
 
     @property
     def start(self) -> Array:

@@ -113,8 +113,9 @@ def condition(graph: Graph, **options: Any) -> Guided:
 
             For interacting particles, `auxiliary`: "mean field" (default: every agent alone, its neighbours
             at their probabilities, which the observations correct `iterations` times), "projected" (with
-            what a step says of each neighbour alone, in addition), or states of all agents at all steps, a
-            trajectory or positions (F + 1, n), at which neighbours are frozen.
+            what a step says of each neighbour alone, in addition), or states of all agents at all steps, at
+            which neighbours are frozen: a trajectory, positions (F + 1, n), or shares of the states
+            (F + 1, n, K), such as their posterior probabilities.
 
             For such agents in continuous time (`mjp.InteractingJumps`) too; and `max_events` and
             `max_jumps`, the room for the events of an agent in one step of the guide, virtual ones included,

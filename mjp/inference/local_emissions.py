@@ -73,6 +73,10 @@ class LocalSeen(eqx.Module):
         found = jnp.take_along_axis(self.tables[:-1], code.T[..., None], axis=-1)[..., 0]
         return jnp.sum(found.reshape(n_series, -1, found.shape[-1]), axis=1).T
 
+    def at(self, time: Any) -> "LocalSeen":
+        """What was observed at one time."""
+        return jax.tree.map(lambda leaf: leaf[:, time][:, None], self)
+
     def of_members(self, path: Array, members: Array) -> Array:
         """Log-likelihoods (W, K, T) of the states of some agents (W,) that share no scope, given all others.
 

@@ -99,6 +99,11 @@ class ParticleChain(eqx.Module):
         """(F + 1, N) of a path."""
         return self.static.n_steps + 1, self.first.shape[1]
 
+    @property
+    def path_dtype(self) -> Any:
+        """Of stored paths: the smallest that holds the states, since paths are kept for every draw."""
+        return jnp.int8 if self.k < 128 else jnp.int32
+
     def at_step(self, step: Any) -> dict[str, Array]:
         """What the rule reads in one step, (N,) or (1,) each."""
         return {name: value[0] if value.shape[0] == 1 else value[step] for name, value in self.at.items()}

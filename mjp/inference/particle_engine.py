@@ -145,23 +145,27 @@ def _build_guide(model: ParticleChain, auxiliary: Any, iterations: int) -> Parti
         if auxiliary not in AUXILIARIES:
             raise ValueError(f"auxiliary must be one of {list(AUXILIARIES)} or states, got {auxiliary!r}")
         return mean_field_guide(model, iterations=iterations, projected=auxiliary == "projected")
-    states = _frozen(model, auxiliary)
+    means = _frozen(model, auxiliary)
     tilts = jnp.zeros((model.static.n_times, model.static.n_series, model.k))
-    return backward_filter(model, jnp.moveaxis(model.indicators(states), 0, 1), tilts, projected=False)
+    return backward_filter(model, means, tilts, projected=False)
 
 
 def _frozen(model: ParticleChain, auxiliary: Any) -> Array:
-    """States (F + 1, N) that the guide takes the neighbours to be in."""
-    path = auxiliary.path_values if isinstance(auxiliary, AgentTrajectory) else jnp.asarray(auxiliary)
-    f, r = model.shape[0], model.static.n_series
-    shapes = [(f, model.shape[1] // r)] if r == 1 else []
-    shapes += [(f, r, model.shape[1] // r), model.shape]
-    if path.dtype.kind != "i" or path.shape not in shapes:
-        raise ValueError(
-            f"auxiliary must be positions of the agents' states at all steps, shape {shapes[0]}, got shape "
-            f"{path.shape} of {path.dtype}"
-        )
-    return path.reshape(model.shape)
+    """Probabilities (F + 1, K, N) of the states that the guide takes the neighbours to be in."""
+    given = auxiliary.path_values if isinstance(auxiliary, AgentTrajectory) else jnp.asarray(auxiliary)
+    (f, n), k, r = model.shape, model.k, model.static.n_series
+    shapes = [(f, n // r)] if r == 1 else []
+    shapes += [(f, r, n // r), model.shape]
+    if given.dtype.kind == "i" and given.shape in shapes:
+        return jnp.moveaxis(model.indicators(given.reshape(model.shape)), 0, 1)
+    if given.dtype.kind == "f" and given.shape in [(*shape, k) for shape in shapes]:
+        if is_concrete(given) and not np.allclose(np.sum(np.asarray(given), axis=-1), 1.0, atol=1e-4):
+            raise ValueError("auxiliary: shares of the states must add up to one for every agent and step")
+        return jnp.moveaxis(given.reshape(f, n, k), 2, 1)
+    raise ValueError(
+        f"auxiliary must be positions of the agents' states at all steps, shape {shapes[0]}, or shares of "
+        f"the states, {(*shapes[0], k)}, got shape {given.shape} of {given.dtype}"
+    )
 
 
 @register_simulator("particles")

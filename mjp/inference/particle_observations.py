@@ -84,9 +84,9 @@ class TotalsSeen(eqx.Module):
         """Log-likelihoods (T, R) of totals (T, R, K)."""
         return jax.vmap(jax.vmap(self.of_one))(totals, self.values, self.inputs)
 
-    def at_time(self, time: Any, totals: Array) -> Array:
-        """Log-likelihood () at one time, of totals (K,) of the only series."""
-        return self.of_one(totals, *jax.tree.map(lambda leaf: leaf[time, 0], (self.values, self.inputs)))
+    def at(self, time: Any) -> "TotalsSeen":
+        """What was observed at one time."""
+        return jax.tree.map(lambda leaf: leaf[time][None], self)
 
     def of_one(self, totals: Array, value: Array, own: Any) -> Array:
         law = at_covariates(self.likelihood, own)(StateCounts(totals, self.states))

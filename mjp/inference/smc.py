@@ -6,19 +6,25 @@ from jax import Array
 
 from mjp._checks import check_particles
 from mjp.graph import Graph
+from mjp.inference.agent_particles import AgentParticles, agent_particles
 from mjp.inference.bootstrap_filter import Filtered
 from mjp.inference.condition import engine_name
 from mjp.inference.count_particles import count_particles
 from mjp.inference.guided_smc import Particles
 from mjp.inference.regime_particles import RegimeParticles, regime_particles
 
-_FILTERS: dict[str, Any] = {"counts": count_particles, "switching": regime_particles}
+_FILTERS: dict[str, Any] = {
+    "counts": count_particles,
+    "switching": regime_particles,
+    "particles": agent_particles,
+    "factorial chains": agent_particles,
+}
 
 
 def smc(
     graph: Graph, key: Array, particles: int, *, guided: bool | str = True, **options: Any
-) -> Particles | Filtered | RegimeParticles:
-    r"""Particle filter, whose `exp(log_evidence)` is unbiased, of a reaction network or of regimes.
+) -> Particles | Filtered | RegimeParticles | AgentParticles:
+    r"""Particle filter, whose `exp(log_evidence)` is unbiased: of counts, of regimes, of agents.
 
     **Graphs of one reaction network**, a chain, a tree, or several. Blocks are the edges, cut where rates
     change; the particles of a tree go through them depth first. Particles are weighted before they are
@@ -36,6 +42,9 @@ def smc(
     observations. Particles are regimes; the state is integrated out by Kalman filters (Rao-Blackwellised).
     All continuations of all particles are weighed before they are resampled, with `guided=True` also by what
     the guide expects of them. With as many particles as there are sequences of regimes the evidence is exact.
+
+    **Chains of `mjp.InteractingParticles` or `mjp.FactorialChain`.** Particles are the states of all agents,
+    weighed before every step by what the guide expects of it; `guided=False` is a bootstrap filter.
 
     Args:
         particles: of each tree or series. options: as for `mjp.condition`; for networks whose particles move
@@ -57,7 +66,7 @@ def smc(
     engine = engine_name(graph)
     if engine not in _FILTERS:
         raise TypeError(
-            "smc is for graphs of reaction networks and chains of a SwitchingDiffusion, got a graph of "
-            f"{engine}"
+            "smc is for graphs of reaction networks and chains of a SwitchingDiffusion, InteractingParticles "
+            f"or FactorialChain, got a graph of {engine}"
         )
     return _FILTERS[engine](graph, key, particles, guided=guided, **options)

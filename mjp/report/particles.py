@@ -1,4 +1,4 @@
-"""How the particles fared that draw jump paths."""
+"""How the particles fared that draw paths."""
 
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ _STUCK = 0.05  # share of the pieces of a path that change from draw to draw
 # statistic, what it is called in the group sample_stats, and in words
 _ROWS = (
     ("particle_ess", "particle_ess", "effective share of the particles, before the worst resampling"),
-    ("renewed", "ancestors_renewed", "share of blocks at which the kept path got another past"),
-    ("moved", "paths_moved", "share of the edges whose path changed from one draw to the next"),
+    ("renewed", "ancestors_renewed", "share of {blocks} at which the kept path got another past"),
+    ("moved", "paths_moved", "share of the {pieces} that changed from one draw to the next"),
     ("jumped", "marginal_acceptance_rate", "acceptance of moves of parameters and paths together"),
 )
 
@@ -23,9 +23,14 @@ _ROWS = (
 def section(fit: "Fit") -> list[Part]:
     if "particle_ess" not in fit.statistics:
         raise Missing("no path of the model is sampled with particles")
+    jumps = "overflow" in fit.statistics  # else agents, which move in steps
+    words_of = {
+        "blocks": "blocks" if jumps else "steps",
+        "pieces": "paths of edges" if jumps else "agents' states, over all steps,",
+    }
     parts: list[Part] = [
         Paragraph(
-            "Jump paths are sampled beside the parameters by conditional particle filters, which leave their "
+            "Paths are sampled beside the parameters by conditional particle filters, which leave their "
             "law given parameters and data as it is for any number of particles and any guide. More "
             "particles, or a better guide, let paths move further per draw."
         )
@@ -34,18 +39,22 @@ def section(fit: "Fit") -> list[Part]:
     if problem:
         parts.append(Paragraph(problem, "problem"))
     if float(fit.statistics["moved"].mean()) < _STUCK:
+        share = percent(float(fit.statistics["moved"].mean()))
         text = (
-            f"Only {percent(float(fit.statistics['moved'].mean()))} of the edges change from draw to draw, "
-            "so that chains explore paths slowly. Give more particles."
+            f"Only {share} of the {words_of['pieces']} change from draw to draw, so that chains explore "
+            "paths slowly. Give more particles."
         )
         parts.append(Paragraph(text, "problem"))
     rows = []
     for name, shown, words in _ROWS:
         if name in fit.statistics:
             values = np.asarray(fit.statistics[name], float)
-            rows.append([shown, words, percent(values.mean()), percent(values.mean(axis=1).min())])
-    dropped = int(np.sum(fit.statistics["overflow"]))
-    rows.append(["buffer_overflow", "particles whose events did not fit the buffer", f"{dropped}", ""])
+            rows.append(
+                [shown, words.format(**words_of), percent(values.mean()), percent(values.mean(axis=1).min())]
+            )
+    if jumps:
+        dropped = int(np.sum(fit.statistics["overflow"]))
+        rows.append(["buffer_overflow", "particles whose events did not fit the buffer", f"{dropped}", ""])
     caption = "Names are those of the statistics in the group sample_stats of the data."
     return [*parts, Table(["statistic", "what it is", "mean", "worst chain"], rows, caption)]
 

@@ -1,5 +1,6 @@
 """Kernels on innovations: blocks of `numpyro.infer.Gibbs`, and kernels of `numpyro.infer.MCMC`."""
 
+from mjp.inference.kernels.agent_particle_gibbs import AgentParticleGibbs as AgentParticleGibbs
 from mjp.inference.kernels.crank_nicolson import CrankNicolson as CrankNicolson
 from mjp.inference.kernels.individual_forward_backward import (
     IndividualForwardBackward as IndividualForwardBackward,

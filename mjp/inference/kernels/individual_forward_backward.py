@@ -72,7 +72,7 @@ class IndividualForwardBackward(SweepKernel):
             path, _ = guided_path(model, guided.guide, uniforms)
             path, found = possible_path(model, colours_of(model), possible_key, path)
             possible = possible & found
-            z[name + PATH] = path.astype(_smallest(model.k))
+            z[name + PATH] = path.astype(model.path_dtype)
         zero = jnp.zeros((), jnp.result_type(float))
         return IndividualForwardBackwardState(jnp.zeros((), jnp.int32), z, zero, possible, following)
 
@@ -103,7 +103,3 @@ class IndividualForwardBackward(SweepKernel):
 
 def _sweep(model: ParticleChain, order: Colours, key: Array, i: Array, path: Array) -> Array:
     return sweep(model, order, jax.random.fold_in(key, i), path)
-
-
-def _smallest(k: int) -> Any:
-    return jnp.int8 if k < 128 else jnp.int32
