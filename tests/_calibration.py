@@ -33,18 +33,18 @@ def with_values(graph, values):
     return graph
 
 
-def started(model, args, key, warmup):
+def started(model, args, key, warmup, particles=None):
     """What `mjp.fit` prepares for a model, and the first state of a chain."""
-    own = prepared(model, args, {})
+    own = prepared(model, args, {}) if particles is None else model
     options = own.options if isinstance(own, PreparedModel) else {}
-    _, make_kernel = choose_engine(own, "auto", args, {})
+    _, make_kernel = choose_engine(own, "auto", args, {}, particles=particles)
     return options, make_kernel().init(key, warmup, None, args, {})
 
 
-def advanced(model, args, options, state, warmup, draws, thin=1):
+def advanced(model, args, options, state, warmup, draws, thin=1, particles=None):
     """Draws of all sites (draws // thin, ...) of one chain of the engine that `mjp.fit` chooses."""
     own = PreparedModel(model, options) if options else model
-    _, make_kernel = choose_engine(own, "auto", args, {})
+    _, make_kernel = choose_engine(own, "auto", args, {}, particles=particles)
     kernel = make_kernel()
     with structure_only():  # sets up the kernel's functions
         kernel.init(jax.random.key(0), warmup, None, args, {})
@@ -58,12 +58,14 @@ def advanced(model, args, options, state, warmup, draws, thin=1):
     return jax.tree.map(lambda leaf: leaf[warmup // thin :], found)
 
 
-def ranks(model, *, replications, warmup, draws, thin, key=2026):
+def ranks(model, *, replications, warmup, draws, thin, particles=None, key=2026):
     """Ranks of the true parameters among thinned posterior draws, (replications, parameters).
 
     Args:
         model: of the values of the first observations of its graph, which it returns; None leaves those with
             which it was declared.
+        particles: of pseudo-marginal moves, where a pilot run would choose these; it cannot have the data as
+            an argument.
     """
 
     def start(key):
@@ -75,10 +77,10 @@ def ranks(model, *, replications, warmup, draws, thin, key=2026):
         with recording():
             graph = substitute(model, truth)(None)
         values = mjp.simulate(graph, data_key).observations[0]
-        return truth, values, started(model, (values,), chain_key, warmup)
+        return truth, values, started(model, (values,), chain_key, warmup, particles)
 
     def rank(truth, values, begun):
-        found = advanced(model, (values,), *begun, warmup, draws, thin)
+        found = advanced(model, (values,), *begun, warmup, draws, thin, particles)
         below = {k: jnp.sum(found[k] < truth[k], axis=0).reshape(-1) for k in truth}
         return jnp.concatenate([below[k] for k in sorted(below)])
 
@@ -96,8 +98,9 @@ def p_values(found, n_draws, bins):
     return chi2.sf(np.sum((counts - expected) ** 2 / expected, axis=1), bins - 1), counts
 
 
-def check_calibrated(model, *, replications, bins, warmup, draws, thin):
-    found = ranks(model, replications=replications, warmup=warmup, draws=draws, thin=thin)
+def check_calibrated(model, *, replications, bins, warmup, draws, thin, particles=None):
+    numbers = {"warmup": warmup, "draws": draws, "thin": thin, "particles": particles}
+    found = ranks(model, replications=replications, **numbers)
     p, counts = p_values(found, draws // thin, bins)
     print(f"{model.__name__}: p-values {np.round(p, 3)}")  # pytest -s shows it
     assert np.all(p > LIMIT), (p, counts)

@@ -25,3 +25,22 @@ def sir(values):
 
 def test_ranks_of_the_rates_of_an_epidemic_are_uniform():
     check_calibrated(sir, replications=32, bins=8, warmup=120, draws=465, thin=15)
+
+
+def reported(values):
+    """New cases of every day among fifty, reported in part; a pilot run has such models filtered."""
+    contact = numpyro.sample("contact", dist.LogNormal(0.3, 0.4))
+    recovery = numpyro.sample("recovery", dist.LogNormal(-0.9, 0.4))
+    report = numpyro.sample("report", dist.Beta(6.0, 4.0))
+    network = mjp.ReactionNetwork(
+        [("S + I -> 2 I + new", contact / 50), ("I -> R", recovery)], counters=["new"]
+    )
+    graph = mjp.chain(network, np.arange(9.0), initial={"S": 46, "I": 4, "R": 0})
+    graph.observe_each(lambda x: dist.NegativeBinomial2(report * x["new"] + 0.1, 10.0), np.zeros(9))
+    with_values(graph, values)
+    mjp.sample("outbreak", graph, max_events=128)
+    return graph
+
+
+def test_ranks_of_the_rates_of_reported_cases_are_uniform():
+    check_calibrated(reported, replications=256, bins=16, warmup=300, draws=620, thin=10, particles=100)

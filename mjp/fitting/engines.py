@@ -16,6 +16,7 @@ from mjp.inference.kernels import (
     IndividualUniformization,
     ParticleGibbs,
     ParticleMarginal,
+    PseudoMarginal,
 )
 from mjp.inference.kernels.agent_gibbs import AgentGibbs
 from mjp.inference.state_path_law import StatePathLaw
@@ -24,6 +25,7 @@ from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, ROUGH, latent_sites
 _BLOCK = 8  # innovations that are proposed together, where paths jump
 _SWEEPS = 4  # through the agents, whose paths are cheaper to draw than NUTS given paths is, and slower to mix
 _PER_PARAMETER = 16  # draws of the warm-up without which a dense mass matrix is not well estimated
+_MOVES = 10  # pseudo-marginal ones per draw, which are cheap
 _DENSE_UP_TO = 60  # parameters
 
 
@@ -36,12 +38,20 @@ def check_engine(engine: Any) -> None:
 
 
 def choose_engine(
-    model: Callable, engine: str | MCMCKernel, args: tuple, kwargs: dict, warmup: int = 1000
+    model: Callable,
+    engine: str | MCMCKernel,
+    args: tuple,
+    kwargs: dict,
+    warmup: int = 1000,
+    particles: int | None = None,
 ) -> tuple[str, Callable[[], MCMCKernel]]:
     """Name of the engine and a maker of fresh kernels.
 
     NUTS starts every chain at the median of some prior draws, another one for each chain: where a posterior
     has several modes, such as those with labels switched, the prior says which is meant.
+
+    Args:
+        particles: of a bootstrap filter that tells the evidence of all jump paths well enough; None for none.
 
     Raises:
         ValueError: a model without latent sites, or with discrete ones; an engine that does not suit it.
@@ -78,6 +88,9 @@ def choose_engine(
     if paths:
         if not parameters:
             return "particle Gibbs", lambda: Gibbs([(ParticleGibbs(model), paths)])
+        if particles is not None:
+            make = lambda: PseudoMarginal(model, particles=particles, moves=_MOVES)
+            return f"pseudo-marginal moves, {particles} particles", make
         return (
             "particle Gibbs, NUTS given paths, particle marginal moves",
             lambda: ParticleMarginal(model, dense_mass=dense),

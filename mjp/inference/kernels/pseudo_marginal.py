@@ -14,7 +14,7 @@ from numpyro.infer.util import constrain_fn
 
 from mjp._checks import check_count, check_particles
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.kernels.particle_gibbs import particle_paths
+from mjp.inference.kernels.particle_gibbs import SweepReport, particle_paths
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
 from mjp.inference.resampling import typed
 from mjp.numpyro_bridge import PATH
@@ -201,6 +201,17 @@ class PseudoMarginal(MCMCKernel):
             overflow=overflow,
             overflow_share=overflow / jnp.asarray(self._particles * pieces * self._moves, total.dtype),
         )
+
+    def estimates(
+        self, state: PseudoMarginalState, key: Array, n: int, model_args: tuple, model_kwargs: dict | None
+    ) -> tuple[dict[str, Array], Array, SweepReport]:
+        """Paths, estimates of the log-evidence (n,) and reports of n filters at the parameters of a state."""
+        free, paths = parted(state.z)
+        given = with_conditioning(model_kwargs, paths)
+        constrained = constrain_fn(self._conditioned, model_args, given, free)
+        given = with_conditioning(model_kwargs, {**constrained, **paths})
+        one = lambda key: self._filter(self._keys(key), model_args, given)
+        return lax.map(one, jax.random.split(key, n))
 
     def _move(
         self, state: PseudoMarginalState, key: Array, args: tuple, kwargs: dict | None
