@@ -103,3 +103,4 @@ def test_a_fit_of_reported_cases(tmp_path):
     assert fit.paths("flu", times=np.array([0.0, 2.5])).sel(coordinate="new").isel(time=0).max() == 0
     page = fit.report(tmp_path / "report.html").read_text()
     assert "could not be made" not in page
+    assert "share of the moves that were accepted" in page

@@ -15,8 +15,19 @@ _STUCK = 0.05  # share of the pieces of a path that change from draw to draw
 _ROWS = (
     ("particle_ess", "particle_ess", "effective share of the particles, before the worst resampling"),
     ("renewed", "ancestors_renewed", "share of {blocks} at which the kept path got another past"),
-    ("moved", "paths_moved", "share of the {pieces} that changed from one draw to the next"),
+    ("moved", "paths_moved", "share of the {pieces} that {changed}"),
     ("jumped", "marginal_acceptance_rate", "acceptance of moves of parameters and paths together"),
+)
+
+_GIVEN_PARAMETERS = (
+    "Paths are sampled beside the parameters by conditional particle filters, which leave their law given "
+    "parameters and data as it is for any number of particles and any guide. More particles, or a better "
+    "guide, let paths move further per draw."
+)
+_TOGETHER = (
+    "Parameters and paths move together. A bootstrap filter, whose particles move as the process does, "
+    "estimates the evidence of the new parameters and draws a path; moves are accepted with that estimate, "
+    "and the posterior is exact for any number of particles. With more of them more moves are accepted."
 )
 
 
@@ -24,25 +35,21 @@ def section(fit: "Fit") -> list[Part]:
     if "particle_ess" not in fit.statistics:
         raise Missing("no path of the model is sampled with particles")
     jumps = "overflow" in fit.statistics  # else agents, which move in steps
+    together = "overflow_share" in fit.statistics  # parameters and paths, by pseudo-marginal moves
     words_of = {
         "blocks": "blocks" if jumps else "steps",
-        "pieces": "paths of edges" if jumps else "agents' states, over all steps,",
+        "pieces": "moves" if together else "paths of edges" if jumps else "agents' states, over all steps,",
+        "changed": "were accepted" if together else "changed from one draw to the next",
     }
-    parts: list[Part] = [
-        Paragraph(
-            "Paths are sampled beside the parameters by conditional particle filters, which leave their "
-            "law given parameters and data as it is for any number of particles and any guide. More "
-            "particles, or a better guide, let paths move further per draw."
-        )
-    ]
+    parts: list[Part] = [Paragraph(_TOGETHER if together else _GIVEN_PARAMETERS)]
     problem = overflow_in_words(fit)
     if problem:
         parts.append(Paragraph(problem, "problem"))
     if float(fit.statistics["moved"].mean()) < _STUCK:
         share = percent(float(fit.statistics["moved"].mean()))
         text = (
-            f"Only {share} of the {words_of['pieces']} change from draw to draw, so that chains explore "
-            "paths slowly. Give more particles."
+            f"Only {share} of the {words_of['pieces']} {words_of['changed']}, so that chains explore paths "
+            "slowly. Give more particles."
         )
         parts.append(Paragraph(text, "problem"))
     rows = []
