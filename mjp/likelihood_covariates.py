@@ -8,6 +8,7 @@ import numpy as np
 
 from mjp._checks import is_concrete
 from mjp._signatures import required_arguments
+from mjp._table_checks import check_covariate_tables
 from mjp.observations import (
     EachAgent,
     Exactly,
@@ -118,7 +119,10 @@ def covariates_of(
                 f"covariate {name!r} of the observation of {where} must be finite, also where nothing was "
                 f"seen, got {value}"
             )
-    return {name: columns[name] for name in columns if name in row.read}, at_first
+    found = {name: columns[name] for name in columns if name in row.read}
+    state = process.view(jnp.zeros(process.state.shape, process.state.dtype))
+    check_covariate_tables("likelihood", lambda c: at_covariates(likelihood, c)(state), found)
+    return found, at_first
 
 
 def take_rows(covariates: Mapping[str, Any] | None, rows: np.ndarray) -> dict[str, Any] | None:

@@ -16,7 +16,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mjp"
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
     (
         "checks",
-        ("mjp._checks", "mjp._by_content", "mjp._signatures", "mjp._small_matrices", "mjp._xla_flags"),
+        (
+            "mjp._checks",
+            "mjp._by_content",
+            "mjp._signatures",
+            "mjp._small_matrices",
+            "mjp._table_checks",
+            "mjp._xla_flags",
+        ),
     ),
     ("processes", ("mjp.processes",)),
     (

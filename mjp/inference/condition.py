@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp.graph import Graph
+from mjp._table_checks import check_covariate_tables
+from mjp.graph import Edges, Graph
 from mjp.inference.rules import common_engine, engine_of, rule_of
 from mjp.inference.rules.registry import MIXED
 from mjp.observations import EachAgent, LocalEmissions
-from mjp.processes import InteractingParticles
+from mjp.processes import GammaProcess, GaussianProcess, InteractingParticles
+from mjp.processes.gaussian import Interval
 from mjp.trajectory import Trajectory
 
 
@@ -136,7 +138,25 @@ def condition(graph: Graph, **options: Any) -> Guided:
         TypeError: a process without rules, or a mixture of processes that no engine covers.
         NotImplementedError: processes that can be simulated, but not conditioned.
     """
-    return engine_of(engine_name(graph))(graph, **options)
+    engine = engine_of(engine_name(graph))
+    for edges in graph.edges:
+        _check_tables(edges)
+    return engine(graph, **options)
+
+
+def _check_tables(edges: Edges) -> None:
+    """Raise ValueError for a table that a process indexes by a covariate and that has too few rows."""
+    process: Any = edges.process
+    kind, reads, function = type(process).__name__, None, getattr(process, "function", None)
+    if isinstance(process, GaussianProcess):
+        state = jnp.zeros(process.dim)
+        function = lambda c: process.step(state, Interval(1.0, 1.0, c))
+    elif isinstance(process, GammaProcess):
+        function = lambda c: process.increments(jnp.arange(2.0), c)
+    elif callable(function):
+        reads = process.covariates
+    if callable(function):
+        check_covariate_tables(kind, function, edges.covariates, reads)
 
 
 def engine_name(graph: Graph) -> str:

@@ -13,10 +13,10 @@ from jax import Array
 from numpyro.distributions import Distribution
 
 from mjp._checks import is_concrete
+from mjp._table_checks import check_tables
 from mjp.graph import Graph, Observations
 from mjp.inference.potentials.categorical import Categorical
 from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, SNAPSHOT
-from mjp.inference.rules.table_checks import check_tables
 from mjp.inference.seen_entries import check_whole, log_density_where_seen, partly_missing
 from mjp.inference.segments import Segments, take
 from mjp.likelihood_covariates import at_covariates, first_row, joined_rows, take_rows
