@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from jax import lax
 from numpyro.diagnostics import effective_sample_size
 from scipy.linalg import expm
 from scipy.signal import fftconvolve
@@ -15,6 +16,8 @@ from scipy.special import logsumexp
 from scipy.stats import gamma, kstest, multivariate_normal, norm, poisson
 
 import mjp
+from mjp.inference import MixedParticleGibbs
+from mjp.inference.mixed_particles import particle_sweep
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -86,6 +89,49 @@ def test_a_jump_process_that_drives_a_vector_and_one_observation_of_both():
         x, s = np.asarray(paths[f"x{t}"])[:, 0], np.asarray(paths[f"s{t}"])
         np.testing.assert_allclose(shares @ x, means[t], atol=error)
         np.testing.assert_allclose(shares @ (s == 2), wild[t], atol=error)
+
+
+def test_particles_of_a_graph_that_mixes_families():
+    """Unbiased with 10 particles, and sweeps that keep innovations have the posterior law; 4.5 errors."""
+    graph, seen = switching_chain()
+    truth, means, wild = switching_truth(seen)
+    guided = mjp.condition(graph)
+    keys = jax.random.split(jax.random.key(0), 2000)
+    estimate = lambda key: particle_sweep(guided, key, 10).log_evidence
+    ratio = np.exp(np.asarray(jax.jit(lambda k: lax.map(estimate, k, batch_size=200))(keys)) - truth)
+    error = ratio.std() / np.sqrt(len(ratio))
+    assert 1e-5 < error < 0.02
+    assert abs(ratio.mean() - 1) < 4.5 * error
+
+    def sweep(z, key):
+        z = particle_sweep(guided, key, 10, z).z
+        path, _ = guided.push(z)
+        n = len(seen)
+        return z, (
+            jnp.stack([path[f"x{t}"][0] for t in range(n)]),
+            jnp.stack([path[f"s{t}"] for t in range(n)]),
+        )
+
+    start = particle_sweep(guided, jax.random.key(1), 50).z
+    x, s = jax.jit(lambda z: lax.scan(sweep, z, jax.random.split(jax.random.key(2), 4000))[1])(start)
+    x = np.asarray(x)
+    for found, expected in ((x, means), (np.asarray(s) == 2, wild)):
+        for column, value in zip(found.T, expected, strict=True):
+            own = column.astype(float)
+            if found is not x and value < 0.03:  # visited in few long bursts, of which the error says little
+                assert own.mean() < 0.06
+                continue
+            deviation = own.std() / np.sqrt(effective_sample_size(own.reshape(4, -1)))
+            assert abs(own.mean() - value) < 4.5 * deviation < 0.1
+    filtered = mjp.smc(graph, jax.random.key(3), 500)
+    assert abs(filtered.log_evidence - truth) < 0.3
+    assert filtered.ess[-1] > 50
+    with pytest.raises(ValueError, match="guided must be True for a graph that mixes families"):
+        mjp.smc(graph, jax.random.key(0), 10, guided=False)
+    with pytest.raises(ValueError, match="particles must be at least 2"):
+        MixedParticleGibbs(lambda: None, particles=1)
+    with pytest.raises(ValueError, match="model has no graph that mixes families"):
+        MixedParticleGibbs(lambda: None).init(jax.random.key(0), 0, None, (), {})
 
 
 def test_every_step_of_the_chain_is_compiled_once():
@@ -228,7 +274,7 @@ def test_simulated_observations_have_the_law_of_the_model():
 
 @pytest.mark.slow
 def test_a_fit_draws_from_the_posterior():
-    """pCN on innovations with which states jump, NUTS on the parameter; against quadrature over it."""
+    """Particle Gibbs on innovations, NUTS on the parameter; against quadrature over it."""
 
     def model():
         push = numpyro.sample("push", dist.Normal(0.0, 1.0))
@@ -241,7 +287,7 @@ def test_a_fit_draws_from_the_posterior():
     mean = shares @ at / shares.sum()
     variance = shares @ (at - mean) ** 2 / shares.sum()
     fit = mjp.fit(model, draws=1500, warmup=300, chains=2, progress=False)
-    assert fit.engine == "pCN on innovations, NUTS given innovations"
+    assert fit.engine == "particle Gibbs on innovations, NUTS given innovations"
     draws = fit.samples["push"]
     error = np.sqrt(variance / effective_sample_size(draws))
     np.testing.assert_allclose(draws.mean(), mean, atol=4 * error)

@@ -20,6 +20,7 @@ from mjp.inference.evidence import Evidence as Evidence
 from mjp.inference.evidence import evidence as evidence
 from mjp.inference.guided_smc import Particles as Particles
 from mjp.inference.identifiability import identifiability as identifiability
+from mjp.inference.mixed_particles import MixedParticles as MixedParticles
 from mjp.inference.next_observations import Towards as Towards
 from mjp.inference.regime_particles import RegimeParticles as RegimeParticles
 from mjp.inference.rules import cheapest_options as cheapest_options
@@ -36,6 +37,7 @@ def __getattr__(name: str) -> object:
         "IndividualForwardBackward",
         "IndividualUniformization",
         "InfiniteHMC",
+        "MixedParticleGibbs",
         "ParticleGibbs",
         "ParticleMarginal",
         "PseudoMarginal",

@@ -12,11 +12,13 @@ from mjp._small_matrices import times
 from mjp.inference.by_node import add, columns, counted, each, inputs_of, put
 from mjp.inference.gaussian_edges import Messages, guided_step, log_weights, messages
 from mjp.inference.gaussian_graph import Kind
+from mjp.inference.gaussian_sites import Observed
 from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, categorical, project, without
 from mjp.inference.mixed_filter import ByNode, Guide, References
 from mjp.inference.mixed_graph import MixedGraph, StateRoots, VectorRoots
+from mjp.inference.potentials.canonical import Canonical
 from mjp.inference.safe_logs import log_sum_or_never
-from mjp.inference.turns import over_turns
+from mjp.inference.turns import Level, by_turn, over_turns
 from mjp.processes.gaussian import Interval
 
 
@@ -26,7 +28,9 @@ class Drawing(NamedTuple):
     Attributes:
         potentials, sent: as in a Guide; what is sent to parents that are not drawn yet takes the states of
             those that are.
-        total: log of the product of the normalisers of all draws so far.
+        total: log of the draw's estimate of the evidence so far: the normalisers of all draws, and the
+            likelihoods of what was observed of nodes that are drawn, over the potentials that stood for them
+            and for the edges.
     """
 
     states: ByNode
@@ -53,29 +57,73 @@ def guided_draw(
         states by space; (E, n, d) states at the starts of the steps of all Gaussian edges; and the log of the
         draw's estimate of the evidence, ().
     """
+    after = after_turns(graph, guide, references)
+    drawing = first_turns(graph, guide, references, after, uniforms, noise)
+    drawing, before = over_turns(
+        graph.layout.levels,
+        drawers(graph, guide, uniforms, noise, z),
+        drawing,
+        then=(*after, graph.layout.n_root_turns),
+    )
+    found = [jnp.moveaxis(x, -1, 0) for x in before[len(graph.factors) :]]
+    total = jnp.where(jnp.isnan(drawing.total), -jnp.inf, drawing.total)
+    return drawing.states, found, total
+
+
+type After = tuple[list[Any], list[Level]]
+
+
+def after_turns(graph: MixedGraph, guide: Guide, references: References) -> After:
+    """What is done after every turn, for `over_turns`: functions, and the levels of each."""
     layout = graph.layout
-    start = {
-        # any states that are possible, until they are drawn
-        space: references.states[space] if space.finite else references.means[space]
-        for space in layout.spaces
-    }
-    drawing = Drawing(start, guide.potentials, guide.sent, jnp.zeros(()))
     everything = (*graph.factors, *graph.observed)
-    updates: list[Any] = [
-        _updater(graph, references, which, factor) for which, factor in enumerate(everything)
-    ]
+    steps: list[Any] = [_updater(graph, references, which, own) for which, own in enumerate(everything)]
+    levels = [*layout.updates, *layout.ends]
+    for which, factor in enumerate(graph.observed, start=len(graph.factors)):
+        steps.append(_likelihood_of_several(factor, which))
+    n_turns = layout.n_root_turns + (len(layout.levels[0].active) if layout.levels else 0)
+    for space, potentials in guide.own.items():
+        for observed, potential in zip(graph.sites[space], potentials, strict=True):
+            if not observed.site.exact:
+                nodes = observed.nodes
+                steps.append(_likelihood_of_vectors(observed, potential, space))
+                levels.append(by_turn(layout.turn[nodes], np.arange(len(nodes)), n_turns, len(nodes)))
+    return steps, levels
+
+
+def first_turns(
+    graph: MixedGraph,
+    guide: Guide,
+    references: References,
+    after: After,
+    uniforms: Array,
+    noise: dict[Space, Array],
+) -> Drawing:
+    """The draw of the roots; the other nodes have any states that are possible."""
+    states = {
+        space: references.states[space] if space.finite else references.means[space]
+        for space in graph.layout.spaces
+    }
+    drawing = Drawing(states, guide.potentials, guide.sent, jnp.zeros(()))
     for turn, roots in enumerate(graph.roots):
         drawing = roots_drawn(drawing, roots, uniforms, noise)
-        for update, level in zip(updates, layout.updates, strict=True):
+        for step, level in zip(*after, strict=True):
             if level.active[turn]:
                 edge, counts = jnp.asarray(level.edge[turn]), jnp.asarray(level.counts[turn])
-                drawing = update(drawing, edge, counts, jnp.asarray(turn))
-    steps: list[Any] = [factor_drawer(factor, uniforms, noise, layout.n_nodes) for factor in graph.factors]
-    steps += [_edge_drawer(*own, layout.n_nodes) for own in zip(graph.kinds, guide.messages, z, strict=True)]
-    then = (updates, layout.updates, layout.n_root_turns)
-    drawing, before = over_turns(layout.levels, steps, drawing, then=then)
-    found = [jnp.moveaxis(x, -1, 0) for x in before[len(graph.factors) :]]
-    return drawing.states, found, _log_estimate(graph, guide, drawing)
+                drawing = step(drawing, edge, counts, jnp.asarray(turn))
+    return drawing
+
+
+def drawers(
+    graph: MixedGraph, guide: Guide, uniforms: Array, noise: dict[Space, Array], z: Sequence[Array]
+) -> list[Any]:
+    """Steps of `over_turns` that draw the children of all factors and Gaussian edges."""
+    n = graph.layout.n_nodes
+    steps: list[Any] = [
+        factor_drawer(factor, uniforms, noise, n, which) for which, factor in enumerate(graph.factors)
+    ]
+    own = zip(graph.kinds, guide.messages, guide.pulled, z, strict=True)
+    return steps + [_edge_drawer(*each_kind, n) for each_kind in own]
 
 
 def part_of(kind: Kind, edge: Array) -> Kind:
@@ -102,9 +150,13 @@ def roots_drawn(
 
 
 def factor_drawer(
-    factor: WithChild, uniforms: Array, noise: dict[Space, Array], n: int
+    factor: WithChild, uniforms: Array, noise: dict[Space, Array], n: int, which: int | None = None
 ) -> Callable[..., Any]:
-    """Draws children of a factor given their parents, in a step of `over_turns`."""
+    """Draws children of a factor given their parents, in a step of `over_turns`.
+
+    Args:
+        which: its number, if potentials stood for it with its parents.
+    """
 
     def advance(drawing: Drawing, edge: Array, counts: Array) -> tuple[Drawing, None]:
         space = factor.child
@@ -117,13 +169,15 @@ def factor_drawer(
         drawn, sizes = each(one, inputs_of(factor, edge), (above, own_noise), ahead)
         write = counted(factor.where.children, edge, counts, n)
         states = {**drawing.states, space: drawing.states[space].at[..., write].set(drawn)}
+        if which is not None:
+            sizes = sizes - _stood(factor, columns(drawing.sent[which], edge), above)
         total = drawing.total + jnp.sum(jnp.where(counts, sizes, 0.0))
         return drawing._replace(states=states, total=total), None
 
     return advance
 
 
-def _edge_drawer(kind: Kind, message: Messages, z: Array, n: int) -> Callable[..., Any]:
+def _edge_drawer(kind: Kind, message: Messages, pulled: Canonical, z: Array, n: int) -> Callable[..., Any]:
     space, noise = Space(False, kind.process.dim), jnp.moveaxis(z, 0, -1)
 
     def advance(drawing: Drawing, edge: Array, counts: Array) -> tuple[Drawing, Array]:
@@ -141,7 +195,7 @@ def _edge_drawer(kind: Kind, message: Messages, z: Array, n: int) -> Callable[..
         start = drawing.states[space][:, jnp.asarray(kind.ends.parents)[edge]]
         inputs = (tuple(part.intervals()), own.towards(part), columns(noise, edge))
         last, before = lax.scan(step, start, inputs)
-        sizes = at_start.log_value(start)
+        sizes = at_start.log_value(start) - columns(pulled, edge).log_value(start)
         if not kind.process.linear:
             sizes = sizes + jnp.sum(log_weights(part, own, before), axis=0)
         write = counted(kind.ends.children, edge, counts, n)
@@ -193,28 +247,36 @@ def _updater(graph: MixedGraph, references: References, which: int, factor: Fact
     return update
 
 
-def _log_estimate(graph: MixedGraph, guide: Guide, drawing: Drawing) -> Array:
-    """Log () of what a draw estimates: normalisers and likelihoods over what stood for them."""
-    total, states = drawing.total, drawing.states
-    for factor, sent in zip((*graph.factors, *graph.observed), drawing.sent, strict=True):
-        above = parents_of(states, factor, factor.where.parents)
-        for g, x, space in zip(sent, above, factor.spaces, strict=True):
-            stood = jnp.take_along_axis(g, x[None], axis=0)[0] if space.finite else g.log_value(x)
-            total = total - jnp.sum(stood)
-        if not isinstance(factor, WithChild):
-            seen = each(
-                lambda own, states, _, f=factor: f.log_value(own, states, None), factor.inputs, above, None
-            )
-            total = total + jnp.sum(seen)
-    for kind, pulled in zip(graph.kinds, guide.pulled, strict=True):
-        at = states[Space(False, kind.process.dim)][:, kind.ends.parents]
-        total = total - jnp.sum(pulled.log_value(at))
-    for space, potentials in guide.own.items():
-        for observed, potential in zip(graph.sites[space], potentials, strict=True):
-            if not observed.site.exact:
-                at = states[space][:, observed.nodes]
-                total = total + jnp.sum(observed.site.log_likelihood(at.T) - potential.log_value(at))
-    return jnp.where(jnp.isnan(total), -jnp.inf, total)
+def _likelihood_of_several(factor: Any, which: int) -> Callable[..., Any]:
+    """Takes observations of several nodes for what stood for them, once all of these are drawn."""
+
+    def end(drawing: Drawing, edge: Array, counts: Array, turn: Array) -> Drawing:
+        above = parents_of(drawing.states, factor, jnp.asarray(factor.where.parents)[edge])
+        one = lambda own, states, _: factor.log_value(own, states, None)
+        seen = each(one, inputs_of(factor, edge), above, None)
+        ratio = seen - _stood(factor, columns(drawing.sent[which], edge), above)
+        return drawing._replace(total=drawing.total + jnp.sum(jnp.where(counts, ratio, 0.0)))
+
+    return end
+
+
+def _likelihood_of_vectors(observed: Observed, potential: Canonical, space: Space) -> Callable[..., Any]:
+    """Takes observations of single vectors for their expansions, once these are drawn."""
+
+    def end(drawing: Drawing, edge: Array, counts: Array, turn: Array) -> Drawing:
+        at = drawing.states[space][:, observed.nodes]
+        ratio = (observed.site.log_likelihood(at.T) - potential.log_value(at))[edge]
+        return drawing._replace(total=drawing.total + jnp.sum(jnp.where(counts, ratio, 0.0)))
+
+    return end
+
+
+def _stood(factor: Factor, sent: Sequence[Any], above: Sequence[Array]) -> Array:
+    """Logs (E,) of the potentials that stood for factors, at the states of their parents."""
+    total = jnp.zeros(above[0].shape[-1])
+    for g, x, space in zip(sent, above, factor.spaces, strict=True):
+        total = total + (jnp.take_along_axis(g, x[None], axis=0)[0] if space.finite else g.log_value(x))
+    return total
 
 
 def parents_of(states: ByNode, factor: Factor, parents: Any) -> list[Array]:

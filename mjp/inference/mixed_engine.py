@@ -102,19 +102,32 @@ class MixedGuided(Guided):
 
 
 def _innovations(graph: MixedGraph, max_jumps: int) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    if len(graph.layout.states):
-        shapes["states"] = (len(graph.layout.states),)
-    for space, nodes in _noisy_vectors(graph).items():
-        shapes[f"vectors{space.size}"] = (len(nodes), space.size)
+    sizes: dict[str, tuple[int, ...]] = {"states": ()}
+    for space in _noisy_vectors(graph):
+        sizes[f"vectors{space.size}"] = (space.size,)
     for i, kind in enumerate(graph.kinds):
-        shapes[f"steps{i or ''}"] = (kind.n_edges, kind.n_steps, kind.process.noise_dim)
+        sizes[f"steps{i or ''}"] = (kind.n_steps, kind.process.noise_dim)
+    shapes: dict[str, tuple[int, ...]] = {
+        name: (len(nodes), *sizes[name]) for name, nodes in owners(graph).items()
+    }
     for name, factor in _bridges(graph):
         shapes[name] = factor.kind.shapes.shape
     return {**shapes, **jump_innovations(graph.jumps, max_jumps)}
 
 
-def _driving(graph: MixedGraph, z: dict[str, Array]) -> tuple[Array, dict[Space, Array], list[Array]]:
+def owners(graph: MixedGraph) -> dict[str, np.ndarray]:
+    """Nodes (rows,) in whose turn innovations are used, by name; not of paths between nodes."""
+    found: dict[str, np.ndarray] = {}
+    if len(graph.layout.states):
+        found["states"] = graph.layout.states
+    for space, nodes in _noisy_vectors(graph).items():
+        found[f"vectors{space.size}"] = nodes
+    for i, kind in enumerate(graph.kinds):
+        found[f"steps{i or ''}"] = np.asarray(kind.ends.children)
+    return found
+
+
+def driving(graph: MixedGraph, z: dict[str, Array]) -> tuple[Array, dict[Space, Array], list[Array]]:
     """Uniform numbers (n + 1,) of states, innovations (d, n + 1) of vectors, and those of steps by kind."""
     layout, n, dtype = graph.layout, graph.layout.n_nodes + 1, jnp.result_type(float)
     uniforms = jnp.zeros(n, dtype)
@@ -129,7 +142,7 @@ def _driving(graph: MixedGraph, z: dict[str, Array]) -> tuple[Array, dict[Space,
 @eqx.filter_jit
 def _push(guided: MixedGuided, z: dict[str, Array]) -> tuple[MixedTrajectory, Array]:
     graph = guided.graph
-    uniforms, noise, steps = _driving(graph, z)
+    uniforms, noise, steps = driving(graph, z)
     states, before, estimate = guided_draw(graph, guided.guide, guided.anchors, uniforms, noise, steps)
     weight = estimate - guided.log_evidence
     path = _trajectory(graph, guided.names, states, before, z)
@@ -139,7 +152,7 @@ def _push(guided: MixedGuided, z: dict[str, Array]) -> tuple[MixedTrajectory, Ar
 @eqx.filter_jit
 def _pushed_freely(graph: MixedGraph, names: Names, z: dict[str, Array]) -> MixedTrajectory:
     """The prior draw as a function of innovations."""
-    return _trajectory(graph, names, *prior_draw(graph, *_driving(graph, z)), z)
+    return _trajectory(graph, names, *prior_draw(graph, *driving(graph, z)), z)
 
 
 def _trajectory(

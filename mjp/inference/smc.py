@@ -11,11 +11,13 @@ from mjp.inference.bootstrap_filter import Filtered
 from mjp.inference.condition import engine_name
 from mjp.inference.count_particles import count_particles
 from mjp.inference.guided_smc import Particles
+from mjp.inference.mixed_particles import MixedParticles, mixed_particles
 from mjp.inference.regime_particles import RegimeParticles, regime_particles
 
 _FILTERS: dict[str, Any] = {
     "counts": count_particles,
     "switching": regime_particles,
+    "mixed families": mixed_particles,
     "particles": agent_particles,
     "factorial chains": agent_particles,
 }
@@ -23,8 +25,8 @@ _FILTERS: dict[str, Any] = {
 
 def smc(
     graph: Graph, key: Array, particles: int, *, guided: bool | str = True, **options: Any
-) -> Particles | Filtered | RegimeParticles | AgentParticles:
-    r"""Particle filter, whose `exp(log_evidence)` is unbiased: of counts, of regimes, of agents.
+) -> Particles | Filtered | RegimeParticles | AgentParticles | MixedParticles:
+    r"""Particle filter, whose `exp(log_evidence)` is unbiased: of counts, regimes, agents, mixtures.
 
     **Graphs of one reaction network**, a chain, a tree, or several. Blocks are the edges, cut where rates
     change; the particles of a tree go through them depth first. Particles are weighted before they are
@@ -46,6 +48,9 @@ def smc(
     **Chains of `mjp.InteractingParticles` or `mjp.FactorialChain`.** Particles are the states of all agents,
     weighed before every step by what the guide expects of it; `guided=False` is a bootstrap filter.
 
+    **Graphs that mix families.** Particles go through the turns in which nodes are drawn, each weighed by
+    what its draw estimates so far, the potentials of the guide standing for what is to come.
+
     Args:
         particles: of each tree or series. options: as for `mjp.condition`; for networks whose particles move
             freely also `event_limit` (10^7), the most events of a particle on a block, the one option of a
@@ -66,7 +71,7 @@ def smc(
     engine = engine_name(graph)
     if engine not in _FILTERS:
         raise TypeError(
-            "smc is for graphs of reaction networks and chains of a SwitchingDiffusion, InteractingParticles "
-            f"or FactorialChain, got a graph of {engine}"
+            "smc is for graphs of reaction networks or of several families, and chains of a "
+            f"SwitchingDiffusion, InteractingParticles or FactorialChain, got a graph of {engine}"
         )
     return _FILTERS[engine](graph, key, particles, guided=guided, **options)

@@ -32,14 +32,14 @@ def turns_of(
     roots: Sequence[np.ndarray],
     ends: Sequence[tuple[np.ndarray, np.ndarray]],
     factors: Sequence[np.ndarray],
-) -> tuple[np.ndarray, tuple[Level, ...], tuple[Level, ...]]:
-    """Turn of every node, the edges of every kind by turn, and the updates of every factor by turn.
+) -> tuple[np.ndarray, tuple[Level, ...], tuple[Level, ...], tuple[Level, ...]]:
+    """Turn of every node, the edges of every kind by turn, and the updates and ends of every factor by turn.
 
     Args:
         roots: nodes of each kind of roots, each of which has a turn, the first ones.
         ends: parents (E, p) and children (E,) of each kind of edges.
         factors: parents (E, p) of each kind of factors; an edge is updated when a parent was drawn and others
-            are not yet.
+            are not yet, and ends when all are.
     """
     whole = nx.DiGraph()
     whole.add_nodes_from(range(n))
@@ -56,18 +56,20 @@ def turns_of(
         turn[children] = n_roots + (depth[children] - 1) * len(ends) + i
     levels = []
     for _, children in ends:
-        levels.append(_by_turn(turn[children] - n_roots, np.arange(len(children)), n_turns, len(children)))
-    updates = []
+        levels.append(by_turn(turn[children] - n_roots, np.arange(len(children)), n_turns, len(children)))
+    updates, ended = [], []
     for parents in factors:
         pairs = set()
         for edge, own in enumerate(turn[parents].tolist()):
             pairs |= {(at, edge) for at in own if at < max(own)}
         at, edge = np.asarray(sorted(pairs), dtype=int).reshape(-1, 2).T
-        updates.append(_by_turn(at, edge, n_roots + n_turns, len(parents)))
-    return turn, tuple(levels), tuple(updates)
+        updates.append(by_turn(at, edge, n_roots + n_turns, len(parents)))
+        last = turn[parents].max(axis=1, initial=0)
+        ended.append(by_turn(last, np.arange(len(parents)), n_roots + n_turns, len(parents)))
+    return turn, tuple(levels), tuple(updates), tuple(ended)
 
 
-def _by_turn(turn: np.ndarray, edge: np.ndarray, n_turns: int, n_edges: int) -> Level:
+def by_turn(turn: np.ndarray, edge: np.ndarray, n_turns: int, n_edges: int) -> Level:
     """Edges by the turn of each."""
     counts = np.bincount(turn, minlength=n_turns)
     order = np.argsort(turn, kind="stable")
@@ -101,7 +103,17 @@ def over_turns(
     Returns:
         the carry, and for every kind what its step returned, (..., E).
     """
-    updates, update_levels, first = then or ((), (), 0)
+    carry, found = lax.scan(turn_taker(steps, then), carry, turn_inputs(levels, then), reverse=reverse)
+    by_edge = []
+    for level, own in zip(levels, found, strict=True):
+        flat = lambda leaf: jnp.moveaxis(leaf, 0, -2).reshape(*leaf.shape[1:-1], -1)
+        by_edge.append(jax.tree.map(lambda leaf, at=level.place: flat(leaf)[..., at], own))  # noqa: B023
+    return carry, by_edge
+
+
+def turn_taker(steps: Sequence[Callable[..., Any]], then: Any = None) -> Callable[..., Any]:
+    """The function that takes one turn, from a carry and a row of `turn_inputs`; see `over_turns`."""
+    updates = _called(then)[0]
 
     def one(carry: Any, x: Any) -> tuple[Any, list[Any]]:
         turn, own_turns, update_turns = x
@@ -118,17 +130,21 @@ def over_turns(
             carry = lax.cond(active, update, lambda carry, *_: carry, carry, edge, counts, turn)
         return carry, found
 
+    return one
+
+
+def turn_inputs(levels: Sequence[Level], then: Any = None) -> tuple:
+    """What all turns take: their numbers, and the edges of every kind and of every function called after."""
+    _, update_levels, first = _called(then)
     arrays = lambda group, start=0: [
         tuple(jnp.asarray(leaf[start:]) for leaf in (own.edge, own.counts, own.active)) for own in group
     ]
-    pairs = zip(updates, update_levels, strict=True)
-    kept = [(update, own) for update, own in pairs if own.active[first:].any()]
-    updates, update_levels = [update for update, _ in kept], [own for _, own in kept]
     n_turns = len(levels[0].active) if levels else 0
-    xs = (first + jnp.arange(n_turns), arrays(levels), arrays(update_levels, first))
-    carry, found = lax.scan(one, carry, xs, reverse=reverse)
-    by_edge = []
-    for level, own in zip(levels, found, strict=True):
-        flat = lambda leaf: jnp.moveaxis(leaf, 0, -2).reshape(*leaf.shape[1:-1], -1)
-        by_edge.append(jax.tree.map(lambda leaf, at=level.place: flat(leaf)[..., at], own))  # noqa: B023
-    return carry, by_edge
+    return first + jnp.arange(n_turns), arrays(levels), arrays(update_levels, first)
+
+
+def _called(then: Any) -> tuple[list[Any], list[Level], int]:
+    """The functions that are called after some turn, their levels, and the number of the first turn."""
+    updates, levels, first = then or ((), (), 0)
+    kept = [(update, own) for update, own in zip(updates, levels, strict=True) if own.active[first:].any()]
+    return [update for update, _ in kept], [own for _, own in kept], first

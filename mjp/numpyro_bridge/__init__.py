@@ -5,6 +5,7 @@ from mjp.numpyro_bridge.contexts import defaults as defaults
 from mjp.numpyro_bridge.contexts import recording as recording
 from mjp.numpyro_bridge.contexts import structure_only as structure_only
 from mjp.numpyro_bridge.contexts import with_linear_noise as with_linear_noise
+from mjp.numpyro_bridge.kinds import FAMILIES as FAMILIES
 from mjp.numpyro_bridge.kinds import HIDDEN as HIDDEN
 from mjp.numpyro_bridge.kinds import INNOVATIONS as INNOVATIONS
 from mjp.numpyro_bridge.kinds import PATH as PATH
@@ -27,5 +28,6 @@ from mjp.numpyro_bridge.reading import latent_sites as latent_sites
 from mjp.numpyro_bridge.reading import pointwise_log_likelihood as pointwise_log_likelihood
 from mjp.numpyro_bridge.reading import recorded_options as recorded_options
 from mjp.numpyro_bridge.reading import structure as structure
+from mjp.numpyro_bridge.sampling import flatten as flatten
 from mjp.numpyro_bridge.sampling import sample as sample
 from mjp.numpyro_bridge.sampling import unflatten as unflatten

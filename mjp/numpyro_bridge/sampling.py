@@ -24,6 +24,8 @@ from mjp.numpyro_bridge.contexts import (
     seeded,
 )
 from mjp.numpyro_bridge.kinds import (
+    CLOCKS,
+    FAMILIES,
     INNOVATIONS,
     LOG_LIKELIHOOD,
     ROUGH,
@@ -208,7 +210,7 @@ def _innovations(name: str, graph: Graph, guided: Guided, rough: bool) -> dict[s
     law = dist.Normal(0.0, 1.0).expand([size // n]).to_event(1)
     site = name + INNOVATIONS
     start = jnp.zeros((n, size // n) if graph.batch_shape and plate_sizes() else (size,))
-    infer = {ROUGH: True} if rough else {}
+    infer = {ROUGH: FAMILIES if mixes_families(graph) else CLOCKS} if rough else {}
     flat = at_start(site, law, start, infer) if initialising() else numpyro.sample(site, law, infer=infer)
     return unflatten(jnp.reshape(jnp.asarray(flat), (n, size // n)), shapes)
 
@@ -221,6 +223,11 @@ def unflatten(flat: jax.Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, 
         result[name] = flat[:, start : start + width].reshape(shape)
         start += width
     return result
+
+
+def flatten(innovations: dict[str, jax.Array], shapes: dict[str, tuple[int, ...]], n: int = 1) -> jax.Array:
+    """Rows (n, size) of innovations by name; see `unflatten`."""
+    return jnp.concatenate([innovations[name].reshape(n, -1) for name in shapes], axis=1)
 
 
 def _pointwise(guided: Guided) -> jax.Array:

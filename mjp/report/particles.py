@@ -38,7 +38,7 @@ def section(fit: "Fit") -> list[Part]:
     together = "overflow_share" in fit.statistics  # parameters and paths, by pseudo-marginal moves
     words_of = {
         "blocks": "blocks" if jumps else "steps",
-        "pieces": "moves" if together else "paths of edges" if jumps else "agents' states, over all steps,",
+        "pieces": _pieces(together, jumps, "renewed" in fit.statistics),
         "changed": "were accepted" if together else "changed from one draw to the next",
     }
     parts: list[Part] = [Paragraph(_TOGETHER if together else _GIVEN_PARAMETERS)]
@@ -64,6 +64,12 @@ def section(fit: "Fit") -> list[Part]:
         rows.append(["buffer_overflow", "particles whose events did not fit the buffer", f"{dropped}", ""])
     caption = "Names are those of the statistics in the group sample_stats of the data."
     return [*parts, Table(["statistic", "what it is", "mean", "worst chain"], rows, caption)]
+
+
+def _pieces(together: bool, jumps: bool, agents: bool) -> str:
+    if together:
+        return "moves"
+    return "paths of edges" if jumps else "agents' states, over all steps," if agents else "nodes"
 
 
 def overflow_in_words(fit: "Fit") -> str | None:

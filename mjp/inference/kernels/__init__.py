@@ -9,6 +9,7 @@ from mjp.inference.kernels.individual_uniformization import (
     IndividualUniformization as IndividualUniformization,
 )
 from mjp.inference.kernels.infinite_hmc import InfiniteHMC as InfiniteHMC
+from mjp.inference.kernels.mixed_particle_gibbs import MixedParticleGibbs as MixedParticleGibbs
 from mjp.inference.kernels.particle_gibbs import ParticleGibbs as ParticleGibbs
 from mjp.inference.kernels.particle_marginal import ParticleMarginal as ParticleMarginal
 from mjp.inference.kernels.pseudo_marginal import PseudoMarginal as PseudoMarginal
