@@ -274,7 +274,7 @@ def test_simulated_observations_have_the_law_of_the_model():
 
 @pytest.mark.slow
 def test_a_fit_draws_from_the_posterior():
-    """Particle Gibbs on innovations, NUTS on the parameter; against quadrature over it."""
+    """pCN on innovations with which states jump, NUTS on the parameter; against quadrature over it."""
 
     def model():
         push = numpyro.sample("push", dist.Normal(0.0, 1.0))
@@ -287,7 +287,7 @@ def test_a_fit_draws_from_the_posterior():
     mean = shares @ at / shares.sum()
     variance = shares @ (at - mean) ** 2 / shares.sum()
     fit = mjp.fit(model, draws=1500, warmup=300, chains=2, progress=False)
-    assert fit.engine == "particle Gibbs on innovations, NUTS given innovations"
+    assert fit.engine == "pCN on innovations, NUTS given innovations"
     draws = fit.samples["push"]
     error = np.sqrt(variance / effective_sample_size(draws))
     np.testing.assert_allclose(draws.mean(), mean, atol=4 * error)

@@ -14,20 +14,18 @@ from mjp.inference.kernels import (
     CrankNicolson,
     IndividualForwardBackward,
     IndividualUniformization,
-    MixedParticleGibbs,
     ParticleGibbs,
     ParticleMarginal,
     PseudoMarginal,
 )
 from mjp.inference.kernels.agent_gibbs import AgentGibbs
 from mjp.inference.state_path_law import StatePathLaw
-from mjp.numpyro_bridge import FAMILIES, HIDDEN, INNOVATIONS, PATH, ROOTS, ROUGH, latent_sites
+from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, ROUGH, latent_sites
 
 _BLOCK = 8  # innovations that are proposed together, where paths jump
 _SWEEPS = 4  # through the agents, whose paths are cheaper to draw than NUTS given paths is, and slower to mix
 _PER_PARAMETER = 16  # draws of the warm-up without which a dense mass matrix is not well estimated
 _MOVES = 10  # pseudo-marginal ones per draw, which are cheap
-_SHORT = 3  # depth of trees
 _DENSE_UP_TO = 60  # parameters
 
 
@@ -101,9 +99,9 @@ def choose_engine(
     if rough:
         if engine == "nuts":
             raise ValueError(f"engine: NUTS cannot sample {rough[0]!r}, with which a path jumps; use 'auto'")
-        mixed = [name for name in rough if sites[name]["infer"][ROUGH] == FAMILIES]
-        jumping = {name: int(np.size(sites[name]["value"])) for name in rough if name not in mixed}
-        return _rough(model, mixed, jumping, len(rough) < len(sites))
+        return _rough(
+            model, rough, len(rough) < len(sites), sum(int(np.size(sites[n]["value"])) for n in rough)
+        )
     if len(parameters) == len(sites):
         return "NUTS", lambda: _nuts(model, dense)
     # given a good guide, innovations are nearly standard normal and independent of the parameters
@@ -111,34 +109,20 @@ def choose_engine(
     return "NUTS on parameters and innovations", lambda: _nuts(model, blocks)
 
 
-def _nuts(model: Callable, dense: Any = False, max_tree_depth: int = 10) -> NUTS:
-    return NUTS(model, dense_mass=dense, init_strategy=init_to_median, max_tree_depth=max_tree_depth)
+def _nuts(model: Callable, dense: Any = False) -> NUTS:
+    return NUTS(model, dense_mass=dense, init_strategy=init_to_median)
 
 
 def _rough(
-    model: Callable, mixed: list[str], jumping: dict[str, int], others: bool
+    model: Callable, rough: list[str], others: bool, size: int
 ) -> tuple[str, Callable[[], MCMCKernel]]:
-    """Gibbs over innovations with which paths jump, and all else given these.
-
-    Args:
-        mixed: sites of graphs that mix families. jumping: other sites, and their numbers of innovations.
-    """
-    names = ["particle Gibbs"] if mixed else []
-    names += ["pCN"] if jumping else []
+    """Gibbs over innovations with which paths jump, and all else given these."""
 
     def make() -> MCMCKernel:
-        graphs = [name.removesuffix(INNOVATIONS) for name in mixed]
-        blocks: list[Any] = [(MixedParticleGibbs(model, graphs), mixed)] if mixed else []
-        if jumping:
-            n_blocks = -(-sum(jumping.values()) // _BLOCK)
-            blocks.append((CrankNicolson(model, list(jumping), blocks=n_blocks), list(jumping)))
-        if others:
-            # where states jump with the parameters steps are short, and long trees of them are not worth it
-            blocks.append((_nuts(model, max_tree_depth=_SHORT), None))
-        return Gibbs(blocks) if len(blocks) > 1 else blocks[0][0]
+        own = CrankNicolson(model, rough, blocks=-(-size // _BLOCK))
+        return Gibbs([(own, rough), (_nuts(model), None)]) if others else own
 
-    engine = " and ".join(names) + " on innovations"
-    return engine + (", NUTS given innovations" if others else ""), make
+    return "pCN on innovations" + (", NUTS given innovations" if others else ""), make
 
 
 def _agents(

@@ -5,7 +5,6 @@ from mjp.numpyro_bridge.contexts import defaults as defaults
 from mjp.numpyro_bridge.contexts import recording as recording
 from mjp.numpyro_bridge.contexts import structure_only as structure_only
 from mjp.numpyro_bridge.contexts import with_linear_noise as with_linear_noise
-from mjp.numpyro_bridge.kinds import FAMILIES as FAMILIES
 from mjp.numpyro_bridge.kinds import HIDDEN as HIDDEN
 from mjp.numpyro_bridge.kinds import INNOVATIONS as INNOVATIONS
 from mjp.numpyro_bridge.kinds import PATH as PATH

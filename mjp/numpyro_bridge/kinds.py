@@ -14,8 +14,7 @@ from mjp.processes import InteractingJumps, InteractingParticles, MarkovJump, Re
 
 INNOVATIONS, PATH, ROOTS = ".innovations", ".path", ".roots"
 LOG_LIKELIHOOD = ".log_likelihood"
-ROUGH = "mjp_rough"  # in the `infer` of a site: the density is no continuous function of it, but that of
-CLOCKS, FAMILIES = "clocks", "families"  # a jump process, or a graph that mixes families
+ROUGH = "mjp_rough"  # in the `infer` of a site: the density is no continuous function of it
 HIDDEN = (INNOVATIONS, PATH, ROOTS)  # ends of the names of latent sites that belong to paths
 _JUMP_ROOM = 64  # events, real and virtual, on an edge of a path of finite states, or of an agent
 

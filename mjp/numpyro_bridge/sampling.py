@@ -24,8 +24,6 @@ from mjp.numpyro_bridge.contexts import (
     seeded,
 )
 from mjp.numpyro_bridge.kinds import (
-    CLOCKS,
-    FAMILIES,
     INNOVATIONS,
     LOG_LIKELIHOOD,
     ROUGH,
@@ -210,7 +208,7 @@ def _innovations(name: str, graph: Graph, guided: Guided, rough: bool) -> dict[s
     law = dist.Normal(0.0, 1.0).expand([size // n]).to_event(1)
     site = name + INNOVATIONS
     start = jnp.zeros((n, size // n) if graph.batch_shape and plate_sizes() else (size,))
-    infer = {ROUGH: FAMILIES if mixes_families(graph) else CLOCKS} if rough else {}
+    infer = {ROUGH: True} if rough else {}
     flat = at_start(site, law, start, infer) if initialising() else numpyro.sample(site, law, infer=infer)
     return unflatten(jnp.reshape(jnp.asarray(flat), (n, size // n)), shapes)
 
