@@ -18,6 +18,7 @@ from scipy.stats import gamma, kstest, multivariate_normal, norm, poisson
 import mjp
 from mjp.inference import MixedParticleGibbs
 from mjp.inference.mixed_particles import particle_sweep
+from mjp.numpyro_bridge import unflatten
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -132,6 +133,25 @@ def test_particles_of_a_graph_that_mixes_families():
         MixedParticleGibbs(lambda: None, particles=1)
     with pytest.raises(ValueError, match="model has no graph that mixes families"):
         MixedParticleGibbs(lambda: None).init(jax.random.key(0), 0, None, (), {})
+
+
+def test_particle_gibbs_is_a_kernel_of_models():
+    graph, seen = switching_chain(2)
+    _, means, _ = switching_truth(seen)
+    kernel = MixedParticleGibbs(lambda: mjp.sample("path", switching_chain(2)[0]), particles=20)
+    start = jax.jit(lambda key: kernel.init(key, 0, None, (), {}))(jax.random.key(0))
+    guided = mjp.condition(graph)
+
+    def step(state, _):
+        state = kernel.sample(state, (), {})
+        path, _ = guided.push(unflatten(state.z["path.innovations"][None], guided.innovations))
+        return state, (jnp.stack([path[f"x{t}"][0] for t in range(3)]), state.moved)
+
+    x, moved = jax.jit(lambda state: lax.scan(step, state, length=2000)[1])(start)
+    assert float(moved.mean()) > 0.5
+    for column, value in zip(np.asarray(x).T, means, strict=True):
+        error = column.std() / np.sqrt(effective_sample_size(column.reshape(4, -1)))
+        assert abs(column.mean() - value) < 4.5 * error < 0.15
 
 
 def test_every_step_of_the_chain_is_compiled_once():
