@@ -17,7 +17,7 @@ from mjp.fitting.chains import HASTY
 from mjp.inference.kernels import PseudoMarginal
 from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, has_jump_path, latent_sites, recorded_options
 
-MOST_PARAMETERS = 8  # that move well at once
+_MOST_PARAMETERS = 8  # that move well at once
 _TRIED, _REPEATS = 100, 24  # particles of the pilot's filters, and how many of them
 _DEVIATION = 1.3  # of the log-evidence, that the particles of the run are to have
 _FEWEST, _MOST = 50, 2000  # particles
@@ -42,7 +42,7 @@ def bootstrap_suffices(model: Callable, args: tuple, kwargs: dict) -> Filtering 
     parameters = [name for name in sites if not name.endswith(HIDDEN)]
     paths = [name for name in sites if name.endswith((PATH, ROOTS))]
     size = sum(int(np.size(sites[name]["value"])) for name in parameters)
-    if not paths or len(paths) + len(parameters) < len(sites) or not 0 < size <= MOST_PARAMETERS:
+    if not paths or len(paths) + len(parameters) < len(sites) or not 0 < size <= _MOST_PARAMETERS:
         return None
     if any(sites[name]["fn"].support.is_discrete for name in parameters):
         return None

@@ -18,10 +18,11 @@ from mjp.agent_trajectory import AgentTrajectory
 from mjp.graph import Graph
 from mjp.inference.condition import condition, engine_name
 from mjp.inference.particle_chain import ParticleChain, evaluate, select
-from mjp.inference.particle_engine import guide_evidence
+from mjp.inference.particle_engine import guide_evidence, joint_ratios
 from mjp.inference.particle_guides import ParticleGuide, no_guide, own_potentials
 from mjp.inference.path_sweeps import draw
-from mjp.inference.resampling import draw_last, systematic, weighed
+from mjp.inference.resampling import draw_last, systematic, trace_back, weighed
+from mjp.inference.safe_logs import never_if_nan
 
 
 class AgentParticles(NamedTuple):
@@ -115,7 +116,6 @@ def particle_sweep(
     (f, _), r, steps = model.shape, model.static.n_series, model.static.order.steps
     g, own = jnp.exp(guide.log_g), own_potentials(model, guide.tilts)
     at_states = lambda table, states: jnp.take_along_axis(table, states, axis=0)
-    by_series = lambda terms: model.by_series(terms)
 
     def chosen(leaf: Array, ancestors: Array) -> Array:
         """Particles (n, N) of which those with the ancestors (n, R) are taken."""
@@ -124,17 +124,7 @@ def particle_sweep(
 
     def together(time: Array, states: Array) -> Array:
         """Log-ratios (n, R) of what was observed of several agents at once, to what the guide took for it."""
-
-        def of_one(states: Array) -> Array:
-            totals = model.totals(states)  # (R, K)
-            ratio = -jnp.sum(totals * guide.tilts[time], axis=-1) if model.totals_seen else jnp.zeros(r)
-            for seen in model.totals_seen:
-                ratio = ratio + seen.at(time).log_likelihood(totals[None])[0]
-            for local in model.local_seen:
-                ratio = ratio + local.at(time).log_likelihood(states[None], r)[0]
-            return ratio
-
-        return jax.vmap(of_one)(states)
+        return jax.vmap(lambda one: joint_ratios(model, guide, one[None], time)[0])(states)
 
     def weigh(step: Array, states: Array) -> tuple[Array, list[Array], Array]:
         """Log-weights (n, R) of states (n, N); probabilities [b] of the next states; their sums with g."""
@@ -142,7 +132,7 @@ def particle_sweep(
         expected = jnp.log(jnp.sum(rows * g[step + 1], axis=1))
         at_node = step % steps == 0
         seen = jnp.where(at_node, own[step // steps], 0.0) - guide.log_g[step]
-        ratio = by_series(expected + at_states(seen, states) - guide.log_norms[step])
+        ratio = model.by_series(expected + at_states(seen, states) - guide.log_norms[step])
         nothing = lambda *_: jnp.zeros((n, r), ratio.dtype)
         ratio = ratio + lax.cond(at_node, together, nothing, step // steps, states)
         return ratio, [rows[:, b] for b in range(model.k)], expected
@@ -166,12 +156,14 @@ def particle_sweep(
         i, key, follows = x
         choose_key, ancestor_key, move_key = jax.random.split(key, 3)
         ratio, rows, expected = weigh(i, states)
-        log_weight = _no_nan(log_weight + ratio)
+        log_weight = never_if_nan(log_weight + ratio)
         ancestors, after, gained, ess = resampled(choose_key, log_weight)
         renewed = jnp.zeros(r, bool)
         if kept is not None:
             joined = jnp.log(select(rows, follows)) - expected  # of all particles with the kept states
-            past = jax.random.categorical(ancestor_key, log_weight + _no_nan(by_series(joined)), axis=0)
+            past = jax.random.categorical(
+                ancestor_key, log_weight + never_if_nan(model.by_series(joined)), axis=0
+            )
             ancestors, renewed = ancestors.at[0].set(past), past != 0
         weights = jnp.stack([chosen(row, ancestors) for row in rows]) * g[i + 1][:, None]
         uniform = jax.random.uniform(move_key, states.shape, g.dtype)
@@ -191,30 +183,22 @@ def particle_sweep(
 
     if not guided or model.local_seen:  # where g at the last time is not what was seen of single agents then
         last = own[-1] - guide.log_g[-1] - guide.log_norms[-1]
-        log_weight = log_weight + by_series(at_states(last, states))
-    log_weight = _no_nan(log_weight + together(jnp.asarray(len(own) - 1), states))
+        log_weight = log_weight + model.by_series(at_states(last, states))
+    log_weight = never_if_nan(log_weight + together(jnp.asarray(len(own) - 1), states))
     total, _, last_ess = weighed(log_weight.T)
     end = draw_last(last_key, log_weight.T, total)  # (R,)
-    path = _trace_back(end, first.astype(moved.dtype), ancestors, moved, r)
+    path = _path(end, first.astype(moved.dtype), ancestors, moved)
     evidence = evidence + total - jnp.log(n)
     return Swept(
         evidence, path, jnp.concatenate([ess, last_ess[None]]), jnp.mean(renewed.astype(g.dtype), axis=0)
     )
 
 
-def _trace_back(end: Array, first: Array, ancestors: Array, moved: Array, r: int) -> Array:
+def _path(end: Array, first: Array, ancestors: Array, moved: Array) -> Array:
     """The path (F + 1, N) of the last particles (R,), from states (F, n, N) and their ancestors (F, n, R)."""
-    series = jnp.arange(r)
-    pick = lambda states, which: states.reshape(len(states), r, -1)[which, series].reshape(-1)
-
-    def back(which: Array, x: tuple[Array, Array]) -> tuple[Array, Array]:
-        ancestors, states = x
-        return ancestors[which, series], pick(states, which)
-
-    which, path = lax.scan(back, end, (ancestors, moved), reverse=True)
-    return jnp.concatenate([pick(first, which)[None], path]).astype(jnp.int32)
-
-
-def _no_nan(log_weight: Array) -> Array:
-    """Of states that are impossible, minus infinity."""
-    return jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
+    f, n, r = ancestors.shape
+    pieces = np.arange(f * r).reshape(f, r)
+    series_first = lambda leaf: jnp.swapaxes(leaf.reshape(f, n, r, -1), 1, 2)
+    which, path = trace_back(end, jnp.swapaxes(ancestors, 1, 2), series_first(moved), pieces, f * r)
+    start = first.reshape(n, r, -1)[which, jnp.arange(r)]
+    return jnp.concatenate([start.reshape(1, -1), path.reshape(f, -1)]).astype(jnp.int32)

@@ -32,6 +32,7 @@ from mjp.inference.linear_noise import linear_noise
 from mjp.inference.look_ahead import look_ahead
 from mjp.inference.next_observations import guide_of
 from mjp.inference.rules.registry import register_engine
+from mjp.inference.safe_logs import never_if_nan
 from mjp.processes.gaussian import GaussianProcess
 from mjp.trajectory import Names
 
@@ -85,7 +86,7 @@ class CountGuided(Guided):
         nodes, before, lanes = guided_counts(self.model, self.guide, roots, clocks, self.slots)
         weight = self.model.by_component(lanes.log_weight, self.model.log_likelihood(nodes))
         weight = weight.reshape(self.log_evidence.shape) - self.log_evidence
-        return self.trajectory(nodes, before, lanes), jnp.where(jnp.isnan(weight), -jnp.inf, weight)
+        return self.trajectory(nodes, before, lanes), never_if_nan(weight)
 
     def weights_by_segment(self, path: CountTrajectory) -> Array:
         """Where the log-weight of a path comes from, (n_nodes,).

@@ -15,6 +15,7 @@ from mjp.agent_jump_trajectory import AgentJumpTrajectory
 from mjp.count_trajectory import CountTrajectory
 from mjp.graph import Graph
 from mjp.inference.condition import Guided, condition
+from mjp.inference.safe_logs import never_if_nan
 
 _BATCH = 1000  # particles drawn side by side
 _SAME = 1e-12  # spread of log-weights that are all the same
@@ -111,7 +112,7 @@ def _finite(log_weights: Array) -> Array:
             "as zero. More steps per edge help",
             stacklevel=4,
         )
-    return jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
+    return never_if_nan(log_weights)
 
 
 def report_faults(overflow: int, invalid: int, draws: int, room: str = "max_events") -> None:

@@ -26,6 +26,7 @@ from mjp.inference.observing import observations_of
 from mjp.inference.pinning import PinnedEdges
 from mjp.inference.potentials.gamma_tail import GammaTail, log_gamma_density
 from mjp.inference.rules.registry import register_engine, register_simulator
+from mjp.inference.safe_logs import never_if_nan
 from mjp.inference.segments import Segments, segment_sum
 from mjp.trajectory import Names
 from mjp.vector_trajectory import VectorPaths, VectorTrajectory
@@ -91,7 +92,7 @@ def _push(guided: GammaGuided, z: dict[str, Array]) -> tuple[VectorTrajectory, A
     total = segment_sum(terms, Segments(layout.component, layout.n_components))
     weight = total.reshape(guided.log_evidence.shape) - guided.log_evidence
     path = trajectory(model, guided.names, nodes, before)
-    return path, jnp.where(jnp.isnan(weight), -jnp.inf, weight)
+    return path, never_if_nan(weight)
 
 
 def trajectory(model: GammaGraph, names: Names, nodes: Array, before: list[Array]) -> VectorTrajectory:

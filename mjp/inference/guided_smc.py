@@ -24,6 +24,7 @@ from mjp.inference.resampling import (
     with_dummy,
     write_slots,
 )
+from mjp.inference.safe_logs import never_if_nan
 
 
 class Particles(NamedTuple):
@@ -127,7 +128,7 @@ def particle_sweep(
         left = model.leaving(children[chosen][:, None], end)
         moved = lanes.log_weight.reshape(w, n) - ahead(chosen, start)
         weights = before + moved + log_likelihoods(model, children[chosen], end) + ahead.of_all(opened, left)
-        weights = jnp.where(jnp.isnan(weights), -jnp.inf, weights)
+        weights = never_if_nan(weights)
         spread = lambda leaf: leaf.reshape(w, n, *leaf.shape[1:])
         out = (ancestors, spread(lanes.times), spread(lanes.reactions), ess, renewed)
         flags = (jnp.sum(lanes.overflow), jnp.sum(lanes.invalid))

@@ -17,7 +17,7 @@ from mjp.inference.joint_factors import Factor, Space, VectorLaw, WithChild, cat
 from mjp.inference.mixed_filter import ByNode, Guide, References
 from mjp.inference.mixed_graph import MixedGraph, StateRoots, VectorRoots
 from mjp.inference.potentials.canonical import Canonical
-from mjp.inference.safe_logs import log_sum_or_never
+from mjp.inference.safe_logs import log_sum_or_never, never_if_nan
 from mjp.inference.turns import Level, by_turn, over_turns
 from mjp.processes.gaussian import Interval
 
@@ -66,7 +66,7 @@ def guided_draw(
         then=(*after, graph.layout.n_root_turns),
     )
     found = [jnp.moveaxis(x, -1, 0) for x in before[len(graph.factors) :]]
-    total = jnp.where(jnp.isnan(drawing.total), -jnp.inf, drawing.total)
+    total = never_if_nan(drawing.total)
     return drawing.states, found, total
 
 
@@ -78,16 +78,17 @@ def after_turns(graph: MixedGraph, guide: Guide, references: References) -> Afte
     layout = graph.layout
     everything = (*graph.factors, *graph.observed)
     steps: list[Any] = [_updater(graph, references, which, own) for which, own in enumerate(everything)]
-    levels = [*layout.updates, *layout.ends]
+    levels = list(layout.updates)
+    n_turns = layout.n_root_turns + (len(layout.levels[0].active) if layout.levels else 0)
+    at = lambda turns: by_turn(turns, np.arange(len(turns)), n_turns, len(turns))
     for which, factor in enumerate(graph.observed, start=len(graph.factors)):
         steps.append(_likelihood_of_several(factor, which))
-    n_turns = layout.n_root_turns + (len(layout.levels[0].active) if layout.levels else 0)
+        levels.append(at(layout.turn[factor.where.parents].max(axis=1)))
     for space, potentials in guide.own.items():
         for observed, potential in zip(graph.sites[space], potentials, strict=True):
             if not observed.site.exact:
-                nodes = observed.nodes
                 steps.append(_likelihood_of_vectors(observed, potential, space))
-                levels.append(by_turn(layout.turn[nodes], np.arange(len(nodes)), n_turns, len(nodes)))
+                levels.append(at(layout.turn[observed.nodes]))
     return steps, levels
 
 

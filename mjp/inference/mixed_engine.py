@@ -102,28 +102,24 @@ class MixedGuided(Guided):
 
 
 def _innovations(graph: MixedGraph, max_jumps: int) -> dict[str, tuple[int, ...]]:
-    sizes: dict[str, tuple[int, ...]] = {"states": ()}
-    for space in _noisy_vectors(graph):
-        sizes[f"vectors{space.size}"] = (space.size,)
-    for i, kind in enumerate(graph.kinds):
-        sizes[f"steps{i or ''}"] = (kind.n_steps, kind.process.noise_dim)
     shapes: dict[str, tuple[int, ...]] = {
-        name: (len(nodes), *sizes[name]) for name, nodes in owners(graph).items()
+        name: (len(nodes), *shape) for name, (nodes, shape) in of_nodes(graph).items()
     }
     for name, factor in _bridges(graph):
         shapes[name] = factor.kind.shapes.shape
     return {**shapes, **jump_innovations(graph.jumps, max_jumps)}
 
 
-def owners(graph: MixedGraph) -> dict[str, np.ndarray]:
-    """Nodes (rows,) in whose turn innovations are used, by name; not of paths between nodes."""
-    found: dict[str, np.ndarray] = {}
+def of_nodes(graph: MixedGraph) -> dict[str, tuple[np.ndarray, tuple[int, ...]]]:
+    """Nodes (rows,) in whose turn innovations are used, and the shape of those of each, by name; not of paths
+    between nodes."""
+    found: dict[str, tuple[np.ndarray, tuple[int, ...]]] = {}
     if len(graph.layout.states):
-        found["states"] = graph.layout.states
+        found["states"] = (graph.layout.states, ())
     for space, nodes in _noisy_vectors(graph).items():
-        found[f"vectors{space.size}"] = nodes
+        found[f"vectors{space.size}"] = (nodes, (space.size,))
     for i, kind in enumerate(graph.kinds):
-        found[f"steps{i or ''}"] = np.asarray(kind.ends.children)
+        found[f"steps{i or ''}"] = (np.asarray(kind.ends.children), (kind.n_steps, kind.process.noise_dim))
     return found
 
 

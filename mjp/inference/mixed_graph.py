@@ -65,7 +65,6 @@ class Layout(ByContent):
     n_root_turns: int
     levels: tuple[Level, ...]  # after those of the roots: factors with children, then Gaussian edges
     updates: tuple[Level, ...]  # all turns: factors, then observations, of which some parents are drawn
-    ends: tuple[Level, ...]  # all turns: observations of several nodes, of which the last is drawn
     n_graph_nodes: int
 
     @property
@@ -215,7 +214,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
     }
     jointly = jointly_observed(graph, spaces) if observed else []
     shared = (*jointly, *seen_exactly)
-    turn, levels, updates, ends = turns_of(
+    turn, levels, updates = turns_of(
         n,
         [own.rows.children for own in roots],
         [
@@ -224,7 +223,7 @@ def evaluate(graph: Graph, *, observed: bool = True) -> MixedGraph:
         ],
         [factor.where.parents for factor in (*factors, *shared)],
     )
-    layout = Layout(tuple(labels), turn, len(roots), levels, updates, ends[len(factors) :], graph.n_nodes)
+    layout = Layout(tuple(labels), turn, len(roots), levels, updates, graph.n_nodes)
     return MixedGraph(
         tuple(factors), tuple(kinds), shared, tuple(roots), likelihoods, sites, tuple(jumps), layout
     )

@@ -17,8 +17,9 @@ from jax import Array, lax
 from mjp.graph import Graph
 from mjp.inference.condition import condition
 from mjp.inference.mixed_draw import after_turns, drawers, first_turns
-from mjp.inference.mixed_engine import MixedGuided, driving, owners
-from mjp.inference.resampling import systematic, typed, weighed
+from mjp.inference.mixed_engine import MixedGuided, driving, of_nodes
+from mjp.inference.resampling import draw_last, systematic, typed, weighed
+from mjp.inference.safe_logs import never_if_nan
 from mjp.inference.turns import turn_inputs, turn_taker
 from mjp.mixed_trajectory import MixedTrajectory
 
@@ -85,12 +86,12 @@ def particle_sweep(guided: MixedGuided, key: Array, n: int, kept: dict[str, Arra
     key, inner_key, last_key = jax.random.split(key, 3)
     dtype = jnp.result_type(float)
     normal = lambda key, shape: jax.random.normal(key, shape, dtype)
-    shapes, of_nodes = guided.innovations, owners(graph)
-    inner = {name: shape for name, shape in shapes.items() if name not in of_nodes}
-    fresh = {name: normal(jax.random.fold_in(key, i), (n, *shapes[name])) for i, name in enumerate(of_nodes)}
+    shapes = guided.innovations
+    turns = {name: jnp.asarray(layout.turn[nodes]) for name, (nodes, _) in of_nodes(graph).items()}
+    inner = {name: shape for name, shape in shapes.items() if name not in turns}
+    fresh = {name: normal(jax.random.fold_in(key, i), (n, *shapes[name])) for i, name in enumerate(turns)}
     if kept is not None:
         fresh = {name: z.at[0].set(kept[name]) for name, z in fresh.items()}
-    turns = {name: jnp.asarray(layout.turn[nodes]) for name, nodes in of_nodes.items()}
 
     def start(z: dict[str, Array]) -> Any:
         uniforms, noise, _ = driving(graph, z)
@@ -103,8 +104,9 @@ def particle_sweep(guided: MixedGuided, key: Array, n: int, kept: dict[str, Arra
 
     def turn(carry: tuple, x: tuple) -> tuple[tuple, Array]:
         drawing, z, base, evidence = carry
-        at, key, inputs = x
-        log_weight = _log_weight(drawing, base)
+        key, inputs = x
+        now_drawn = inputs[0]
+        log_weight = never_if_nan(drawing.total - base)
         [total], [shares], [ess] = weighed(log_weight[None])
         now = ess < 0.5 * n
         if kept is None:
@@ -116,28 +118,20 @@ def particle_sweep(guided: MixedGuided, key: Array, n: int, kept: dict[str, Arra
         drawing, z = jax.tree.map(lambda leaf: leaf[ancestors], (drawing, z))
         base = jnp.where(now, drawing.total, base)
         evidence = evidence + jnp.where(now, total - jnp.log(n), 0.0)
-        own = {name: (turns[name] == at).reshape(-1, *[1] * (z[name].ndim - 2)) for name in z}
+        own = {name: (turns[name] == now_drawn).reshape(-1, *[1] * (z[name].ndim - 2)) for name in z}
         z = {name: jnp.where(own[name], fresh[name], z[name]) for name in z}
         return (jax.vmap(advance, in_axes=(0, 0, None))(drawing, z, inputs), z, base, evidence), ess
 
     inputs = turn_inputs(layout.levels, then)
-    zero = jnp.zeros((), dtype)
-    drawing, base = jax.vmap(start)(fresh), jnp.zeros(n, dtype)
     keys = jax.random.split(inner_key, len(inputs[0]))
-    carry = (drawing, fresh, base, zero)
-    (drawing, z, base, evidence), ess = lax.scan(turn, carry, (inputs[0], keys, inputs))
-    log_weight = _log_weight(drawing, base)
-    [total], _, [last] = weighed(log_weight[None])
+    carry = (jax.vmap(start)(fresh), fresh, jnp.zeros(n, dtype), jnp.zeros((), dtype))
+    (drawing, z, base, evidence), ess = lax.scan(turn, carry, (keys, inputs))
+    log_weights = never_if_nan(drawing.total - base)[None]
+    total, _, last = weighed(log_weights)
     choose_key, inner_key = jax.random.split(last_key)
-    end = jax.random.categorical(choose_key, jnp.where(jnp.isfinite(total), log_weight, 0.0))
+    [end] = draw_last(choose_key, log_weights, total)
     found = {name: leaf[end] for name, leaf in z.items()}
     for i, (name, shape) in enumerate(inner.items()):
         found[name] = normal(jax.random.fold_in(inner_key, i), shape)
     z = {name: found[name] for name in shapes}
-    return Swept(evidence + total - jnp.log(n), z, jnp.append(ess, last))
-
-
-def _log_weight(drawing: Any, base: Array) -> Array:
-    """Log-weights (n,) since particles were resampled; minus infinity where a state is impossible."""
-    log_weight = drawing.total - base
-    return jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
+    return Swept(evidence + total[0] - jnp.log(n), z, jnp.append(ess, last))

@@ -23,6 +23,7 @@ from mjp.inference.particle_guides import (
 )
 from mjp.inference.path_sweeps import draw
 from mjp.inference.rules.registry import register_engine, register_simulator
+from mjp.inference.safe_logs import never_if_nan
 
 AUXILIARIES = ("mean field", "projected")
 
@@ -85,22 +86,35 @@ def guided_path(model: ParticleChain, guide: ParticleGuide, uniforms: Array) -> 
     path = jnp.concatenate([first[None], states])
     log_weight = jnp.sum(model.by_series(ratios), axis=0)
     log_weight = log_weight + seen_otherwise(model, guide, model.at_nodes(path))
-    return path, jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
+    return path, never_if_nan(log_weight)
 
 
 def seen_otherwise(model: ParticleChain, guide: ParticleGuide, states: Array) -> Array:
     """Log-ratio (R,) of what was observed of states (T, N) that the guide knows not, or only nearly."""
-    total = jnp.zeros(model.static.n_series)
-    if model.totals_seen:
-        totals = model.totals(states)
-        taken = jnp.sum(totals * guide.tilts, axis=-1)
-        exact = sum((seen.log_likelihood(totals) for seen in model.totals_seen), jnp.zeros_like(taken))
-        total = total + jnp.sum(exact - taken, axis=0)
+    total = jnp.sum(joint_ratios(model, guide, states), axis=0)
     if model.local_seen:
         # a guide may have taken them into account, at the last time too
         last = own_potentials(model, guide.tilts)[-1] - guide.log_g[-1] - guide.log_norms[-1]
         total = total + model.by_series(jnp.take_along_axis(last, states[-1:], axis=0)[0])
-        total = total + jnp.sum(model.local_log_likelihoods(states), axis=0)
+    return total
+
+
+def joint_ratios(model: ParticleChain, guide: ParticleGuide, states: Array, time: Any = None) -> Array:
+    """Log-ratios (T, R) of what was observed of several agents at once to the slopes that stood for it.
+
+    Args:
+        states: (T, N); at one time only, (1, N), if this is given.
+    """
+    at = (lambda seen: seen) if time is None else (lambda seen: seen.at(time))
+    total = jnp.zeros((len(states), model.static.n_series))
+    if model.totals_seen:
+        totals = model.totals(states)
+        tilts = guide.tilts if time is None else guide.tilts[time][None]
+        total = total - jnp.sum(totals * tilts, axis=-1)
+        for seen in model.totals_seen:
+            total = total + at(seen).log_likelihood(totals)
+    for local in model.local_seen:
+        total = total + at(local).log_likelihood(states, model.static.n_series)
     return total
 
 

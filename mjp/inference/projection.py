@@ -18,6 +18,7 @@ from jax import Array
 
 from mjp.inference.path_sweeps import draw
 from mjp.inference.rules.state_observations import UNKNOWN
+from mjp.inference.safe_logs import never_if_nan
 from mjp.inference.state_tables import StateTables, Structure
 
 REFERENCES = ("prior", "uniform")
@@ -127,5 +128,5 @@ def guided_states(tables: StateTables, guide: Projection, uniforms: Array) -> tu
         if sum(structure.known[parent] == UNKNOWN for parent in structure.parents[node]) > 1:
             sent = (factor[state] for factor, state in zip(guide.sent[node], above, strict=True))
             log_weight = log_weight + jnp.log(guide.pulled[node][above]) - sum(map(jnp.log, sent))
-    log_weight = jnp.where(jnp.isnan(log_weight), -jnp.inf, log_weight)
+    log_weight = never_if_nan(log_weight)
     return jnp.stack([states[node] for node in range(structure.n)]), log_weight

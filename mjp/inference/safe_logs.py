@@ -16,3 +16,8 @@ def log_sum_or_never(logs: Array, axis: int | tuple[int, ...] | None = None) -> 
     possible = jnp.any(logs > -jnp.inf, axis=axis, keepdims=True)
     total = logsumexp(jnp.where(possible, logs, 0.0), axis=axis)
     return jnp.where(jnp.reshape(possible, total.shape), total, -jnp.inf)
+
+
+def never_if_nan(logs: Array) -> Array:
+    """Logs with minus infinity for those that are no numbers, as of weights at states that are not finite."""
+    return jnp.where(jnp.isnan(logs), -jnp.inf, logs)

@@ -13,6 +13,7 @@ from mjp.inference.condition import condition
 from mjp.inference.finite_states import FiniteStates, evaluate
 from mjp.inference.rules.finite_states import SNAPSHOT
 from mjp.inference.rules.state_observations import UNKNOWN
+from mjp.inference.safe_logs import never_if_nan
 from mjp.inference.schedule import topological_depth
 from mjp.state_trajectory import JumpPaths, StateTrajectory
 from mjp.trajectory import Names
@@ -95,7 +96,7 @@ class StatePathLaw(Distribution):
         jumping = jnp.sum(jnp.where(jumped, jnp.log(jnp.where(jumped, rate, 1.0)), 0.0))
         first = self.model.root_laws[np.arange(len(self.sequence.roots)), states[self.sequence.first, 0]]
         total = jnp.sum(jnp.log(first)) + jumping + staying
-        return jnp.where(jnp.isnan(total), -jnp.inf, total)
+        return never_if_nan(total)
 
     def nodes(self, value: Array) -> Array:
         """States (n,) at all nodes, those that the schedule inserted included."""

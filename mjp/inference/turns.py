@@ -32,14 +32,14 @@ def turns_of(
     roots: Sequence[np.ndarray],
     ends: Sequence[tuple[np.ndarray, np.ndarray]],
     factors: Sequence[np.ndarray],
-) -> tuple[np.ndarray, tuple[Level, ...], tuple[Level, ...], tuple[Level, ...]]:
-    """Turn of every node, the edges of every kind by turn, and the updates and ends of every factor by turn.
+) -> tuple[np.ndarray, tuple[Level, ...], tuple[Level, ...]]:
+    """Turn of every node, the edges of every kind by turn, and the updates of every factor by turn.
 
     Args:
         roots: nodes of each kind of roots, each of which has a turn, the first ones.
         ends: parents (E, p) and children (E,) of each kind of edges.
         factors: parents (E, p) of each kind of factors; an edge is updated when a parent was drawn and others
-            are not yet, and ends when all are.
+            are not yet.
     """
     whole = nx.DiGraph()
     whole.add_nodes_from(range(n))
@@ -57,16 +57,14 @@ def turns_of(
     levels = []
     for _, children in ends:
         levels.append(by_turn(turn[children] - n_roots, np.arange(len(children)), n_turns, len(children)))
-    updates, ended = [], []
+    updates = []
     for parents in factors:
         pairs = set()
         for edge, own in enumerate(turn[parents].tolist()):
             pairs |= {(at, edge) for at in own if at < max(own)}
         at, edge = np.asarray(sorted(pairs), dtype=int).reshape(-1, 2).T
         updates.append(by_turn(at, edge, n_roots + n_turns, len(parents)))
-        last = turn[parents].max(axis=1, initial=0)
-        ended.append(by_turn(last, np.arange(len(parents)), n_roots + n_turns, len(parents)))
-    return turn, tuple(levels), tuple(updates), tuple(ended)
+    return turn, tuple(levels), tuple(updates)
 
 
 def by_turn(turn: np.ndarray, edge: np.ndarray, n_turns: int, n_edges: int) -> Level:

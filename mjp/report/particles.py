@@ -45,11 +45,11 @@ def section(fit: "Fit") -> list[Part]:
     problem = overflow_in_words(fit)
     if problem:
         parts.append(Paragraph(problem, "problem"))
-    if float(fit.statistics["moved"].mean()) < _STUCK:
-        share = percent(float(fit.statistics["moved"].mean()))
+    moved = float(fit.statistics["moved"].mean())
+    if moved < _STUCK:
         text = (
-            f"Only {share} of the {words_of['pieces']} {words_of['changed']}, so that chains explore paths "
-            "slowly. Give more particles."
+            f"Only {percent(moved)} of the {words_of['pieces']} {words_of['changed']}, so that chains "
+            "explore paths slowly. Give more particles."
         )
         parts.append(Paragraph(text, "problem"))
     rows = []

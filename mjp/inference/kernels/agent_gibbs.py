@@ -12,6 +12,7 @@ from numpyro.infer import Gibbs
 from mjp.inference.condition import condition
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.rules import cheapest_options
+from mjp.inference.safe_logs import never_if_nan
 from mjp.numpyro_bridge import HIDDEN, has_agent_path, recorded_options, structure
 
 _STARTS = 32  # prior draws of which a chain starts at the best
@@ -53,5 +54,5 @@ def likely_parameters(model: Any, key: Array, args: tuple, kwargs: dict) -> dict
         return values, score
 
     drawn, scores = lax.map(draw, jax.random.split(key, _STARTS))
-    best = jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))
+    best = jnp.argmax(never_if_nan(scores))
     return {name: free[name](values[best]) for name, values in drawn.items()} or None

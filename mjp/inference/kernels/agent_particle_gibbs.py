@@ -7,17 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp._checks import check_particles
 from mjp.graph import Graph
 from mjp.inference.agent_particles import particle_sweep
 from mjp.inference.condition import condition, engine_name
 from mjp.inference.individual_forward_backward import colours_of, possible_path
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.kernels.path_kernel import PathKernel
+from mjp.inference.kernels.path_kernel import ParticleKernel
 from mjp.inference.particle_chain import ParticleChain
 from mjp.inference.particle_guides import ParticleGuide, backward_filter
 from mjp.inference.resampling import typed
-from mjp.numpyro_bridge import PATH, has_agent_jumps, has_agent_path
+from mjp.numpyro_bridge import PATH
 
 GUIDES = ("adapted", "mean field", "projected")
 
@@ -45,7 +44,7 @@ class AgentParticleGibbsState(NamedTuple):
     rng_key: Array
 
 
-class AgentParticleGibbs(PathKernel):
+class AgentParticleGibbs(ParticleKernel):
     """Updates the paths `….path` of interacting particles and factorial chains, given all other sites.
 
     All agents get new paths at once, by conditional sequential Monte Carlo with ancestor sampling (Andrieu,
@@ -73,14 +72,10 @@ class AgentParticleGibbs(PathKernel):
         particles: int = 50,
         guide: str = "adapted",
     ):
-        check_particles(particles)
         if guide not in GUIDES:
             raise ValueError(f"guide must be one of {list(GUIDES)}, got {guide!r}")
-        super().__init__(model, sites)
-        self._particles, self._guide = particles, guide
-
-    def get_diagnostics_str(self, state: Any) -> Any:
-        return f"particle ESS={float(state.particle_ess):.2f} moved={float(state.moved):.2f}"
+        super().__init__(model, sites, particles=particles)
+        self._guide = guide
 
     def init(
         self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None
@@ -93,7 +88,7 @@ class AgentParticleGibbs(PathKernel):
         check_one_key(self, rng_key)
         key, following = jax.random.split(rng_key)
         z, means, possible = {}, {}, jnp.ones((), bool)
-        for name, graph in self._graphs(model_args, model_kwargs).items():
+        for name, graph in self._agents_in_steps(model_args, model_kwargs).items():
             draw_key, possible_key, key = jax.random.split(typed(key), 3)
             model, guide = self._guided(graph, None)
             drawn = particle_sweep(model, guide, draw_key, self._particles)
@@ -115,7 +110,7 @@ class AgentParticleGibbs(PathKernel):
         key = typed(key)
         z, means, ess, renewed, moved = dict(state.z), dict(state.means), [], [], []
         gain = jnp.where(state.i < state.num_warmup, 2.0 / (state.i + 3.0), 0.0)
-        for name, graph in self._graphs(model_args, model_kwargs).items():
+        for name, graph in self._agents_in_steps(model_args, model_kwargs).items():
             site = name + PATH
             own, key = jax.random.split(key)
             model, guide = self._guided(graph, means[site])
@@ -146,11 +141,3 @@ class AgentParticleGibbs(PathKernel):
         if means is None or alone or self._guide != "adapted":
             return model, guide
         return model, backward_filter(model, means, guide.tilts, projected=False)
-
-    def _graphs(self, args: tuple, kwargs: dict | None) -> dict[str, Graph]:
-        found = self._declared(
-            args, kwargs, lambda graph, _: has_agent_path(graph) and not has_agent_jumps(graph)
-        )
-        if not found:
-            raise ValueError("model has no interacting particles whose paths could be drawn")
-        return {name: graph for name, (graph, _) in found.items()}

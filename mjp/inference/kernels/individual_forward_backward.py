@@ -15,7 +15,7 @@ from mjp.inference.kernels.path_kernel import SweepKernel
 from mjp.inference.particle_chain import ParticleChain, evaluate
 from mjp.inference.particle_engine import guided_path
 from mjp.inference.rules import cheapest_options
-from mjp.numpyro_bridge import PATH, has_agent_jumps, has_agent_path
+from mjp.numpyro_bridge import PATH
 
 
 class IndividualForwardBackwardState(NamedTuple):
@@ -64,7 +64,7 @@ class IndividualForwardBackward(SweepKernel):
         check_one_key(self, rng_key)
         key, following = jax.random.split(rng_key)
         z, possible = {}, jnp.ones((), bool)
-        for name, graph in self._graphs(model_args, model_kwargs).items():
+        for name, graph in self._agents_in_steps(model_args, model_kwargs).items():
             draw_key, possible_key, key = jax.random.split(key, 3)
             guided: Any = condition(graph, **cheapest_options(graph))
             model = guided.model
@@ -82,7 +82,7 @@ class IndividualForwardBackward(SweepKernel):
         """New paths for all agents of every graph."""
         key, following = jax.random.split(state.rng_key)
         z, moved = dict(state.z), []
-        for name, graph in self._graphs(model_args, model_kwargs).items():
+        for name, graph in self._agents_in_steps(model_args, model_kwargs).items():
             site = name + PATH
             model = evaluate(graph)
             order, path = colours_of(model), z[site].astype(jnp.int32)
@@ -91,14 +91,6 @@ class IndividualForwardBackward(SweepKernel):
             z[site] = path.astype(state.z[site].dtype)
             moved.append(jnp.mean((z[site] != state.z[site]).astype(state.moved.dtype)))
         return state._replace(i=state.i + 1, z=z, moved=jnp.mean(jnp.stack(moved)), rng_key=following)
-
-    def _graphs(self, args: tuple, kwargs: dict | None) -> dict[str, Any]:
-        found = self._declared(
-            args, kwargs, lambda graph, _: has_agent_path(graph) and not has_agent_jumps(graph)
-        )
-        if not found:
-            raise ValueError("model has no interacting particles whose paths could be drawn")
-        return {name: graph for name, (graph, _) in found.items()}
 
 
 def _sweep(model: ParticleChain, order: Colours, key: Array, i: Array, path: Array) -> Array:

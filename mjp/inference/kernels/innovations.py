@@ -12,6 +12,7 @@ from numpyro.infer.util import log_density
 
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import PathKernel
+from mjp.inference.safe_logs import never_if_nan
 from mjp.numpyro_bridge import INNOVATIONS
 
 
@@ -123,7 +124,7 @@ class InnovationKernel(PathKernel):
                 if site["type"] == "sample" and name not in z:
                     term = site["fn"].log_prob(site["value"])
                     total = total + jnp.sum(term if site["scale"] is None else site["scale"] * term)
-            return jnp.where(jnp.isnan(total), -jnp.inf, total)
+            return never_if_nan(total)
 
         return evaluate
 

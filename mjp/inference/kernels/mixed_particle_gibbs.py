@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp._checks import check_particles
 from mjp.graph import Graph
 from mjp.inference.condition import condition
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.kernels.path_kernel import PathKernel
-from mjp.inference.mixed_engine import MixedGuided, owners
+from mjp.inference.kernels.path_kernel import ParticleKernel
+from mjp.inference.mixed_engine import MixedGuided, of_nodes
 from mjp.inference.mixed_particles import particle_sweep
 from mjp.inference.resampling import typed
 from mjp.numpyro_bridge import INNOVATIONS, flatten, mixes_families, unflatten
@@ -34,7 +33,7 @@ class MixedParticleGibbsState(NamedTuple):
     rng_key: Array
 
 
-class MixedParticleGibbs(PathKernel):
+class MixedParticleGibbs(ParticleKernel):
     """Updates the innovations `….innovations` of graphs that mix families, given all other sites.
 
     Conditional sequential Monte Carlo over the turns in which nodes are drawn (Andrieu, Doucet & Holenstein
@@ -49,12 +48,7 @@ class MixedParticleGibbs(PathKernel):
     """
 
     def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, particles: int = 100):
-        check_particles(particles)
-        super().__init__(model, sites)
-        self._particles = particles
-
-    def get_diagnostics_str(self, state: Any) -> Any:
-        return f"particle ESS={float(state.particle_ess):.2f} moved={float(state.moved):.2f}"
+        super().__init__(model, sites, particles=particles)
 
     def init(
         self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None
@@ -110,5 +104,5 @@ class MixedParticleGibbs(PathKernel):
 
 def _share_moved(guided: MixedGuided, old: dict[str, Array], new: dict[str, Array]) -> Array:
     """Share of the innovations of nodes that differ."""
-    parts = [jnp.reshape(old[name] != new[name], -1) for name in owners(guided.graph)]
+    parts = [jnp.reshape(old[name] != new[name], -1) for name in of_nodes(guided.graph)]
     return jnp.mean(jnp.concatenate(parts))

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp._checks import check_particles
 from mjp.inference.bootstrap_filter import bootstrap_filter
 from mjp.inference.condition import condition
 from mjp.inference.count_graph import CountGraph, evaluate
 from mjp.inference.guided_smc import particle_sweep
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.kernels.path_kernel import PathKernel
+from mjp.inference.kernels.path_kernel import ParticleKernel
 from mjp.inference.path_law import pack, unpack
 from mjp.inference.resampling import Reference, typed
 from mjp.numpyro_bridge import PATH, ROOTS, has_jump_path, recording
@@ -40,7 +39,7 @@ class ParticleGibbsState(NamedTuple):
     rng_key: Array
 
 
-class ParticleGibbs(PathKernel):
+class ParticleGibbs(ParticleKernel):
     """Updates the paths `….path` of a model, given all other sites, with guided particles.
 
     Every sweep leaves the law of the path given parameters and data invariant, whatever the number of
@@ -52,14 +51,6 @@ class ParticleGibbs(PathKernel):
         sites: names given to `mjp.sample`; by default all graphs of reaction networks of the model.
         particles: of each series of each graph.
     """
-
-    def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, particles: int = 50):
-        check_particles(particles)
-        super().__init__(model, sites)
-        self._particles = particles
-
-    def get_diagnostics_str(self, state: Any) -> Any:
-        return f"particle ESS={float(state.particle_ess):.2f} moved={float(state.moved):.2f}"
 
     def init(
         self, rng_key: Array, num_warmup: int, init_params: Any, model_args: tuple, model_kwargs: dict | None

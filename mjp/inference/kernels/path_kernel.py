@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from numpyro.infer.mcmc import MCMCKernel
 
-from mjp._checks import check_count
+from mjp._checks import check_count, check_particles
 from mjp.graph import Graph
-from mjp.numpyro_bridge import recording
+from mjp.numpyro_bridge import has_agent_jumps, has_agent_path, recording
 
 
 class PathKernel(MCMCKernel):
@@ -48,6 +48,34 @@ class PathKernel(MCMCKernel):
             graphs if self._sites is None else {name: graphs[name] for name in graphs if name in self._sites}
         )
         return {name: found for name, found in chosen.items() if wanted(*found)}
+
+    def _agents_in_steps(self, args: tuple, kwargs: dict | None) -> dict[str, Graph]:
+        """The graphs of interacting particles in discrete time.
+
+        Raises:
+            ValueError: there are none.
+        """
+        wanted = lambda graph, _: has_agent_path(graph) and not has_agent_jumps(graph)
+        found = self._declared(args, kwargs, wanted)
+        if not found:
+            raise ValueError("model has no interacting particles whose paths could be drawn")
+        return {name: graph for name, (graph, _) in found.items()}
+
+
+class ParticleKernel(PathKernel):
+    """A kernel whose sweeps are conditional particle filters.
+
+    Args:
+        particles: of each graph, or of each of its series.
+    """
+
+    def __init__(self, model: Callable, sites: Sequence[str] | None = None, *, particles: int = 50):
+        check_particles(particles)
+        super().__init__(model, sites)
+        self._particles = particles
+
+    def get_diagnostics_str(self, state: Any) -> Any:
+        return f"particle ESS={float(state.particle_ess):.2f} moved={float(state.moved):.2f}"
 
 
 class SweepKernel(PathKernel):

@@ -206,10 +206,7 @@ class PseudoMarginal(MCMCKernel):
         self, state: PseudoMarginalState, key: Array, n: int, model_args: tuple, model_kwargs: dict | None
     ) -> tuple[dict[str, Array], Array, SweepReport]:
         """Paths, estimates of the log-evidence (n,) and reports of n filters at the parameters of a state."""
-        free, paths = parted(state.z)
-        given = with_conditioning(model_kwargs, paths)
-        constrained = constrain_fn(self._conditioned, model_args, given, free)
-        given = with_conditioning(model_kwargs, {**constrained, **paths})
+        given = self._given(*parted(state.z), model_args, model_kwargs)
         one = lambda key: self._filter(self._keys(key), model_args, given)
         return lax.map(one, jax.random.split(key, n))
 
@@ -225,8 +222,7 @@ class PseudoMarginal(MCMCKernel):
         flat, unravel = ravel_pytree(free)
         proposed, ratio = self._proposed(state, flat, step_key)
         proposed = unravel(proposed)
-        constrained = constrain_fn(self._conditioned, args, with_conditioning(kwargs, paths), proposed)
-        given = with_conditioning(kwargs, {**constrained, **paths})
+        given = self._given(proposed, paths, args, kwargs)
         found, evidence, report = self._filter(keys, args, given)
         energy = prior_energy(self._conditioned, proposed, paths, args, kwargs) - evidence
         energy = jnp.where(jnp.isnan(energy), jnp.inf, energy)
@@ -275,6 +271,13 @@ class PseudoMarginal(MCMCKernel):
         """Keys of all random numbers of a filter: several, if moves are to keep some of them."""
         key = typed(key)
         return jax.random.split(key, _GROUPS) if self._refreshed < 1 else key
+
+    def _given(
+        self, free: dict[str, Array], paths: dict[str, Array], args: tuple, kwargs: dict | None
+    ) -> Any:
+        """Keyword arguments that condition the model on unconstrained parameters, and on paths."""
+        constrained = constrain_fn(self._conditioned, args, with_conditioning(kwargs, paths), free)
+        return with_conditioning(kwargs, {**constrained, **paths})
 
     def _filter(self, keys: Array, args: tuple, given: dict | None) -> tuple:
         return particle_paths(self._conditioned, keys, self._particles, None, args, given, guided=False)
