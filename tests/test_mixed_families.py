@@ -10,13 +10,15 @@ import numpyro.distributions as dist
 import pytest
 from jax import lax
 from numpyro.diagnostics import effective_sample_size
+from numpyro.infer import NUTS, Gibbs
 from scipy.linalg import expm
 from scipy.signal import fftconvolve
 from scipy.special import logsumexp
 from scipy.stats import gamma, kstest, multivariate_normal, norm, poisson
 
 import mjp
-from mjp.inference import MixedParticleGibbs
+from mjp.fitting.pilot import filters_suffice
+from mjp.inference import CrankNicolson, MixedParticleGibbs
 from mjp.inference.mixed_particles import particle_sweep
 from mjp.numpyro_bridge import unflatten
 
@@ -292,22 +294,32 @@ def test_simulated_observations_have_the_law_of_the_model():
     np.testing.assert_allclose(first.mean(), mean, atol=4 * first.std() / np.sqrt(4000))
 
 
+def pushed():
+    push = numpyro.sample("push", dist.Normal(0.0, 1.0))
+    mjp.sample("path", switching_chain(2, push)[0])
+
+
+def by_innovations():
+    """pCN on innovations with which states jump, NUTS on the parameter."""
+    sites = ["path.innovations"]
+    return Gibbs([(CrankNicolson(pushed, sites, blocks=2), sites), (NUTS(pushed), None)])
+
+
 @pytest.mark.slow
-def test_a_fit_draws_from_the_posterior():
-    """pCN on innovations with which states jump, NUTS on the parameter; against quadrature over it."""
-
-    def model():
-        push = numpyro.sample("push", dist.Normal(0.0, 1.0))
-        mjp.sample("path", switching_chain(2, push)[0])
-
+@pytest.mark.parametrize(
+    ("engine", "name"), [("auto", "pseudo-marginal moves, 200 particles"), (by_innovations, "Gibbs")]
+)
+def test_a_fit_draws_from_the_posterior(engine, name, tmp_path):
+    """Against quadrature over the parameter."""
     seen = switching_chain(2)[1]
     at, w = np.polynomial.hermite_e.hermegauss(40)
     heights = np.asarray([switching_truth(seen, push)[0] for push in at])
     shares = w * np.exp(heights - heights.max())
     mean = shares @ at / shares.sum()
     variance = shares @ (at - mean) ** 2 / shares.sum()
-    fit = mjp.fit(model, draws=1500, warmup=300, chains=2, progress=False)
-    assert fit.engine == "pCN on innovations, NUTS given innovations"
+    own = engine if engine == "auto" else engine()
+    fit = mjp.fit(pushed, engine=own, draws=1500, warmup=300, chains=2, progress=False)
+    assert fit.engine == name
     draws = fit.samples["push"]
     error = np.sqrt(variance / effective_sample_size(draws))
     np.testing.assert_allclose(draws.mean(), mean, atol=4 * error)
@@ -315,8 +327,17 @@ def test_a_fit_draws_from_the_posterior():
     paths = fit.paths("path")
     assert paths.sel(path_node="s1").isel(path_coordinate=0).isin([0, 1, 2]).all()
     assert fit.data["log_likelihood"]["path"].sizes["path_node"] == 6
+    page = fit.report(tmp_path / "report.html").read_text()
+    assert ("whose particles follow the guide, estimates the evidence" in page) == (engine == "auto")
+    assert "buffer_overflow" not in page
     with pytest.raises(ValueError, match="NUTS cannot sample"):
-        mjp.fit(model, engine="nuts", progress=False)
+        mjp.fit(pushed, engine="nuts", progress=False)
+
+
+def test_a_pilot_run_chooses_moves_of_parameters_and_paths_together():
+    found = filters_suffice(pushed, (), {})
+    assert found is not None
+    assert found.particles == 200
 
 
 def test_gradients_of_the_evidence_are_those_of_finite_differences():

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import mjp
-from mjp.fitting.pilot import bootstrap_suffices
+from mjp.fitting.pilot import filters_suffice
 from mjp.inference.bootstrap_filter import bootstrap_filter
 from mjp.inference.count_graph import evaluate
 
@@ -34,7 +34,7 @@ def reported(law=dist.Poisson, n_parameters=2, **options):
 
 
 def test_noisy_counts_of_few_parameters_are_filtered_without_a_guide():
-    found = bootstrap_suffices(reported(), (), {})
+    found = filters_suffice(reported(), (), {})
     assert found is not None
     assert 50 <= found.particles <= 500
     # as many as there can be infections and recoveries in the pilot's paths, and room to spare
@@ -57,7 +57,7 @@ def sharp(mean):
     ids=["sharp", "many parameters", "a guide is asked for", "innovations"],
 )
 def test_other_models_are_guided(model):
-    assert bootstrap_suffices(model, (), {}) is None
+    assert filters_suffice(model, (), {}) is None
 
 
 def test_discrete_parameters_and_other_processes_are_left_to_others():
@@ -71,9 +71,9 @@ def test_discrete_parameters_and_other_processes_are_left_to_others():
     def without_parameters():
         mjp.sample("flu", weeks(1.5, 0.6, dist.Poisson))
 
-    assert bootstrap_suffices(mixed, (), {}) is None
-    assert bootstrap_suffices(without_parameters, (), {}) is None
-    assert bootstrap_suffices(lambda: numpyro.sample("a", dist.Normal()), (), {}) is None
+    assert filters_suffice(mixed, (), {}) is None
+    assert filters_suffice(without_parameters, (), {}) is None
+    assert filters_suffice(lambda: numpyro.sample("a", dist.Normal()), (), {}) is None
 
 
 def test_a_fit_of_reported_cases(tmp_path):

@@ -161,7 +161,26 @@ def test_models_that_it_cannot_sample_are_refused():
     def without_path():
         numpyro.sample("a", dist.Normal())
 
-    with pytest.raises(ValueError, match="model has no parameters; use ParticleGibbs"):
+    with pytest.raises(ValueError, match="model has no parameters; use particle Gibbs"):
         PseudoMarginal(without_parameters).init(jax.random.key(0), 0, None, (), {})
     with pytest.raises(ValueError, match="model has no path of a reaction network"):
         PseudoMarginal(without_path).init(jax.random.key(0), 0, None, (), {})
+
+    def mixed():
+        push = numpyro.sample("push", dist.Normal())
+        graph = mjp.Graph().root("s", dist.Categorical(jnp.array([0.4, 0.6]))).root("x", dist.Normal())
+        graph.edge(("s", "x"), "y", mjp.ConditionalGaussian(lambda s, x: x + push * s, 0.1))
+        mjp.sample("y", graph.observe("y", lambda y: dist.Normal(y[0], 0.5), 1.0))
+
+    def guided_alone():
+        drift = numpyro.sample("drift", dist.Normal())
+        chain = mjp.chain(mjp.Diffusion(lambda t, x: drift * jnp.sin(x), 0.3), range(2), initial=0.0, steps=2)
+        mjp.sample("walk", chain.observe_each(lambda x: dist.Normal(x[0], 0.1), [np.nan, 0.3]))
+        model()
+
+    with pytest.raises(ValueError, match="refreshed: the filter of 'y', whose graph mixes families"):
+        PseudoMarginal(mixed, refreshed=0.5).init(jax.random.key(0), 0, None, (), {})
+    with pytest.raises(
+        ValueError, match=r"path of 'walk.innovations' is that of a guided graph of one family"
+    ):
+        PseudoMarginal(guided_alone).init(jax.random.key(0), 0, None, (), {})

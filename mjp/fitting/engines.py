@@ -51,7 +51,7 @@ def choose_engine(
     has several modes, such as those with labels switched, the prior says which is meant.
 
     Args:
-        particles: of a bootstrap filter that tells the evidence of all jump paths well enough; None for none.
+        particles: of filters that tell the evidence of all paths well enough; None for none.
 
     Raises:
         ValueError: a model without latent sites, or with discrete ones; an engine that does not suit it.
@@ -79,6 +79,9 @@ def choose_engine(
     parameters = [name for name in sites if not name.endswith(HIDDEN)]
     if engine == "nuts" and paths:
         raise ValueError(f"engine: NUTS cannot sample the path {paths[0]!r}, which jumps; use 'auto'")
+    if particles is not None:
+        make = lambda: PseudoMarginal(model, particles=particles, moves=_MOVES)
+        return f"pseudo-marginal moves, {particles} particles", make
     agents = [name for name in paths if isinstance(sites[name]["fn"], AgentPathLaw | AgentJumpLaw)]
     size = sum(int(np.size(sites[name]["value"])) for name in parameters)
     dense = size <= min(_DENSE_UP_TO, warmup // _PER_PARAMETER)
@@ -88,9 +91,6 @@ def choose_engine(
     if paths:
         if not parameters:
             return "particle Gibbs", lambda: Gibbs([(ParticleGibbs(model), paths)])
-        if particles is not None:
-            make = lambda: PseudoMarginal(model, particles=particles, moves=_MOVES)
-            return f"pseudo-marginal moves, {particles} particles", make
         return (
             "particle Gibbs, NUTS given paths, particle marginal moves",
             lambda: ParticleMarginal(model, dense_mass=dense),

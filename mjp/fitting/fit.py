@@ -16,7 +16,7 @@ from mjp.fitting.chains import Runner, run_chains
 from mjp.fitting.checkpoint import Checkpoint
 from mjp.fitting.diagnose import explain_bad_start
 from mjp.fitting.engines import check_engine, choose_engine
-from mjp.fitting.pilot import bootstrap_suffices
+from mjp.fitting.pilot import filters_suffice
 from mjp.fitting.progress import ChainProgress
 from mjp.fitting.result import Fit
 
@@ -45,9 +45,10 @@ def fit(
         engine: "auto", "nuts", or a NumPyro kernel made for `model`, whose guides are linearised anew for
             every value of the parameters. "auto" is NUTS on the parameters, exactly conditioned paths
             marginalised, and on the innovations of guided paths, whose guides are linearised once at the
-            prior median. Jump paths of reaction networks are drawn by `mjp.inference.PseudoMarginal` where
-            parameters are few and a pilot run finds that a bootstrap filter will do, else by
-            `mjp.inference.ParticleMarginal`.
+            prior median. Jump paths of reaction networks, and graphs that mix families, are drawn by
+            `mjp.inference.PseudoMarginal` where parameters are few and a pilot run finds that filters will
+            do; else those of networks by `mjp.inference.ParticleMarginal`, and the others by
+            `mjp.inference.CrankNicolson` beside NUTS.
         draws, warmup: iterations kept and thrown away, per chain.
         thinning: iterations per draw that is kept, for chains that are slow and states that are large;
             divergences in between are counted.
@@ -75,7 +76,7 @@ def fit(
     particles = None
     # a kernel draws with the guides of the model as it is, and its paths are read with them
     if not isinstance(engine, MCMCKernel):
-        filtering = bootstrap_suffices(model, args, kwargs) if engine == "auto" else None
+        filtering = filters_suffice(model, args, kwargs) if engine == "auto" else None
         model = filtering.model if filtering is not None else prepared(model, args, kwargs)
         particles = None if filtering is None else filtering.particles
     name, make_kernel = choose_engine(model, engine, args, kwargs, warmup, particles)

@@ -1,8 +1,8 @@
-"""Whether a bootstrap filter knows the evidence of jump paths well enough for pseudo-marginal moves.
+"""Whether particle filters know the evidence of paths well enough for pseudo-marginal moves.
 
-Where observations are noisy and parameters few, moves of both together with a cheap filter mix far better
-than those of paths and parameters in turn, and little has to be compiled. Where the observations are sharp,
-hardly any particle fits them, and paths have to be guided. A pilot run tells.
+Where observations are noisy and parameters few, moves of both together with a filter mix far better than
+those of paths and parameters in turn, and little has to be compiled. Where observations of a reaction network
+are sharp, hardly any particle fits them, and paths have to be guided. A pilot run tells.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,20 @@ import numpy as np
 from mjp.fitting.anchoring import PreparedModel
 from mjp.fitting.chains import HASTY
 from mjp.inference.kernels import PseudoMarginal
-from mjp.numpyro_bridge import HIDDEN, PATH, ROOTS, has_jump_path, latent_sites, recorded_options
+from mjp.numpyro_bridge import (
+    HIDDEN,
+    INNOVATIONS,
+    PATH,
+    has_jump_path,
+    latent_sites,
+    mixes_families,
+    recorded_options,
+)
 
 _MOST_PARAMETERS = 8  # that move well at once
 _TRIED, _REPEATS = 100, 24  # particles of the pilot's filters, and how many of them
 _DEVIATION = 1.3  # of the log-evidence, that the particles of the run are to have
-_FEWEST, _MOST = 50, 2000  # particles
+_FEWEST, _FEWEST_GUIDED, _MOST = 50, 200, 2000  # particles; guides may be worse at other parameters
 _LEAST_ROOM, _MOST_ROOM, _ROOM_OF_ALL = 64, 4096, 2**20  # events: of an edge, and of all edges of the pilot
 
 
@@ -31,29 +39,31 @@ class Filtering(NamedTuple):
     particles: int
 
 
-def bootstrap_suffices(model: Callable, args: tuple, kwargs: dict) -> Filtering | None:
-    """The particles with which the log-evidence of a model's jump paths is known to about one unit.
+def filters_suffice(model: Callable, args: tuple, kwargs: dict) -> Filtering | None:
+    """The particles with which the log-evidence of a model's paths is known to about one unit.
 
-    None where all that is latent besides jump paths of reaction networks is not a few continuous parameters,
-    where the user has chosen how paths are guided, or where too many particles would be needed. The evidence
-    is looked at where it is largest among some prior draws.
+    None where all that is latent besides paths of reaction networks, and of graphs that mix families, is not
+    a few continuous parameters, where the user has chosen how paths of networks are guided, or where too many
+    particles would be needed. The evidence is looked at where it is largest among some prior draws.
     """
     sites = latent_sites(model, args, kwargs)
     parameters = [name for name in sites if not name.endswith(HIDDEN)]
-    paths = [name for name in sites if name.endswith((PATH, ROOTS))]
     size = sum(int(np.size(sites[name]["value"])) for name in parameters)
-    if not paths or len(paths) + len(parameters) < len(sites) or not 0 < size <= _MOST_PARAMETERS:
+    if len(parameters) == len(sites) or not 0 < size <= _MOST_PARAMETERS:
         return None
     if any(sites[name]["fn"].support.is_discrete for name in parameters):
         return None
-    jumping = _jumping(model, args, kwargs)
-    if {name + PATH for name in jumping} != {name for name in paths if name.endswith(PATH)}:  # but of agents
-        return None
+    jumping, mixed = _filtered_graphs(model, args, kwargs)
+    drawn = {name + PATH for name in jumping} | {name + INNOVATIONS for name in mixed}
+    if not {name for name in sites if name.endswith((PATH, INNOVATIONS))} <= drawn:
+        return None  # agents, guided graphs of one family, or innovations of networks
     if any(options - {"max_events"} for options in jumping.values()):
         return None
-    pieces = max(sites[name]["value"].shape[0] for name in paths if name.endswith(PATH))
-    roomy = int(np.clip(_ROOM_OF_ALL // pieces, _LEAST_ROOM, _MOST_ROOM))
-    tried = PreparedModel(model, {name: {"max_events": roomy} for name in jumping})
+    tried, roomy = model, 0
+    if jumping:
+        pieces = max(sites[name + PATH]["value"].shape[0] for name in jumping)
+        roomy = int(np.clip(_ROOM_OF_ALL // pieces, _LEAST_ROOM, _MOST_ROOM))
+        tried = PreparedModel(model, {name: {"max_events": roomy} for name in jumping})
     kernel = PseudoMarginal(tried, particles=_TRIED)
 
     def pilot(key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array], jax.Array]:
@@ -70,22 +80,25 @@ def bootstrap_suffices(model: Callable, args: tuple, kwargs: dict) -> Filtering 
     needed = _TRIED * (float(np.std(evidence, ddof=1)) / _DEVIATION) ** 2
     if needed > _MOST:
         return None
-    particles = max(_FEWEST, 10 * int(np.ceil(needed / 10)))
+    particles = max(_FEWEST_GUIDED if mixed else _FEWEST, 10 * int(np.ceil(needed / 10)))
     room = {name: {"max_events": _room(int(most), roomy)} for name, most in events.items()}
     return Filtering(PreparedModel(model, room), particles)
 
 
-def _jumping(model: Callable, args: tuple, kwargs: dict) -> dict[str, set[str]]:
-    """Names of the graphs of reaction networks of a model, and of the options given with each."""
-    found: dict[str, set[str]] = {}
+def _filtered_graphs(model: Callable, args: tuple, kwargs: dict) -> tuple[dict[str, set[str]], list[str]]:
+    """Graphs of the reaction networks of a model, with names of the options given, and those that mix."""
+    jumping: dict[str, set[str]] = {}
+    mixed: list[str] = []
 
     def declare() -> None:
         for name, (graph, options) in recorded_options(model, args, kwargs, {}).items():
             if has_jump_path(graph):
-                found[name] = set(options)
+                jumping[name] = set(options)
+            elif mixes_families(graph):
+                mixed.append(name)
 
     jax.eval_shape(declare)
-    return found
+    return jumping, mixed
 
 
 def _most_events(packed: jax.Array) -> jax.Array:

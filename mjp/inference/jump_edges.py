@@ -16,7 +16,7 @@ from mjp.inference.bridges import buffer_size, sample_bridges
 from mjp.inference.rules.finite_states import ENTRY, EXACT_TRANSITION, NO_JUMP, Jumps
 from mjp.state_trajectory import JumpPaths, Pieces
 
-_DEFAULT_BUFFER = 32
+DEFAULT_BUFFER = 32
 
 
 class JumpEdges(eqx.Module):
@@ -119,7 +119,7 @@ def buffer_of(batches: Sequence[JumpEdges]) -> int:
     size = 1
     for jumps in batches:
         if not (is_concrete(jumps.generators) and is_concrete(jumps.durations)):
-            return _DEFAULT_BUFFER
+            return DEFAULT_BUFFER
         rates = -np.diagonal(np.asarray(jumps.generators), axis1=-2, axis2=-1).min(axis=-1, initial=0.0)
         events = float(np.max(rates[jumps.which] * np.asarray(jumps.durations), initial=0.0))
         if np.isfinite(events):

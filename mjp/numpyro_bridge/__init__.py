@@ -20,7 +20,7 @@ from mjp.numpyro_bridge.kinds import has_state_path as has_state_path
 from mjp.numpyro_bridge.kinds import mixes_families as mixes_families
 from mjp.numpyro_bridge.kinds import state_path_law as state_path_law
 from mjp.numpyro_bridge.marginal import MarginalPath as MarginalPath
-from mjp.numpyro_bridge.path_sites import without_jump_paths as without_jump_paths
+from mjp.numpyro_bridge.path_sites import without_paths as without_paths
 from mjp.numpyro_bridge.reading import conditioned_graphs as conditioned_graphs
 from mjp.numpyro_bridge.reading import graphs_of as graphs_of
 from mjp.numpyro_bridge.reading import latent_sites as latent_sites

@@ -1,7 +1,7 @@
 """Paths that are latent sites of their own, given which the data are independent."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -27,8 +27,6 @@ from mjp.numpyro_bridge.kinds import (
 from mjp.numpyro_bridge.marginal import MarginalPath
 from mjp.processes.gaussian import GaussianProcess
 from mjp.trajectory import Trajectory
-
-JUMPS = "mjp jumps"  # marks the factor of a graph whose path is a jump path
 
 
 def jump_path(name: str, graph: Graph, options: dict[str, Any]) -> Trajectory | MarginalPath:
@@ -67,12 +65,12 @@ def _given_path(
         )
     if STRUCTURE_ONLY or initialising():
         at_start(name + PATH, law, start)
-        _jump_factor(name, jnp.zeros(graph.n_nodes))
+        numpyro.factor(name + LOG_LIKELIHOOD, jnp.zeros(graph.n_nodes))
         return MarginalPath(name)
     trajectory = law.trajectory(numpyro.sample(name + PATH, law))
     likelihood = likelihood_of(law)
     collect(name, graph, likelihood, trajectory)
-    _jump_factor(name, likelihood.log_likelihoods(trajectory))
+    numpyro.factor(name + LOG_LIKELIHOOD, likelihood.log_likelihoods(trajectory))
     if seeded():
         numpyro.deterministic(name, trajectory.values)
     return trajectory
@@ -91,11 +89,6 @@ def linear_noise(name: str, graph: Graph, options: dict[str, Any]) -> MarginalPa
         terms = evidence()
     numpyro.factor(name + LOG_LIKELIHOOD, terms)
     return MarginalPath(name)
-
-
-def _jump_factor(name: str, terms: jax.Array) -> None:
-    law = dist.Unit(terms)
-    numpyro.sample(name + LOG_LIKELIHOOD, law, obs=law.sample(None), infer={JUMPS: True})  # type: ignore[arg-type]
 
 
 def _first_states(name: str, graph: Graph) -> Any:
@@ -124,13 +117,11 @@ def at_start(site: str, law: Any, start: jax.Array, infer: dict[str, Any] | None
     return value
 
 
-def without_jump_paths(model: Callable) -> Callable:
-    """The model without its jump paths and what was observed of them, which must be given as conditions."""
+def without_paths(model: Callable, paths: Iterable[str]) -> Callable:
+    """The model without the sites of some paths and what was observed of these.
 
-    def hidden(site: dict[str, Any]) -> bool:
-        return site["name"].endswith((PATH, ROOTS)) or bool(site["infer"].get(JUMPS))
-
-    def hide(site: dict[str, Any]) -> bool:
-        return site["type"] == "sample" and hidden(site)
-
-    return block(model, hide_fn=hide)
+    Args:
+        paths: names of the sites, which must be given as conditions.
+    """
+    hidden = {*paths, *(name.rsplit(".", 1)[0] + LOG_LIKELIHOOD for name in paths)}
+    return block(model, hide_fn=lambda site: site["type"] == "sample" and site["name"] in hidden)

@@ -13,6 +13,7 @@ from mjp._checks import is_concrete
 from mjp.graph import Graph
 from mjp.inference import cheapest_options, condition, is_exact_family
 from mjp.inference.condition import Guided
+from mjp.inference.jump_edges import DEFAULT_BUFFER
 from mjp.numpyro_bridge.contexts import (
     DEFAULTS,
     LINEAR_NOISE,
@@ -89,6 +90,9 @@ def sample(name: str, graph: Graph, **options: Any) -> Trajectory | MarginalPath
         options = {**DEFAULTS[-1][name], **options}
     if has_jump_path(graph):
         options.setdefault("max_events", _EVENTS)
+    if mixes_families(graph):
+        # found from rates, it would depend on whether these are known: a site has the same size everywhere
+        options.setdefault("max_jumps", DEFAULT_BUFFER)
     if RECORDERS:
         RECORDERS[-1][name] = (graph, options)
         return MarginalPath(name)

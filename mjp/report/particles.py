@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mjp.numpyro_bridge import PATH
 from mjp.report.parts import Missing, Paragraph, Part, Table, percent
 
 if TYPE_CHECKING:
@@ -25,23 +26,24 @@ _GIVEN_PARAMETERS = (
     "guide, let paths move further per draw."
 )
 _TOGETHER = (
-    "Parameters and paths move together. A bootstrap filter, whose particles move as the process does, "
-    "estimates the evidence of the new parameters and draws a path; moves are accepted with that estimate, "
-    "and the posterior is exact for any number of particles. With more of them more moves are accepted."
+    "Parameters and paths move together. A particle filter, whose particles {move}, estimates the evidence "
+    "of the new parameters and draws a path; moves are accepted with that estimate, and the posterior is "
+    "exact for any number of particles. With more of them more moves are accepted."
 )
 
 
 def section(fit: "Fit") -> list[Part]:
     if "particle_ess" not in fit.statistics:
         raise Missing("no path of the model is sampled with particles")
-    jumps = "overflow" in fit.statistics  # else agents, which move in steps
+    jumps = any(site.endswith(PATH) for site in fit.samples) and "overflow" in fit.statistics
     together = "overflow_share" in fit.statistics  # parameters and paths, by pseudo-marginal moves
     words_of = {
         "blocks": "blocks" if jumps else "steps",
         "pieces": _pieces(together, jumps, "renewed" in fit.statistics),
         "changed": "were accepted" if together else "changed from one draw to the next",
     }
-    parts: list[Part] = [Paragraph(_TOGETHER if together else _GIVEN_PARAMETERS)]
+    move = "move as the process does" if jumps else "follow the guide"
+    parts: list[Part] = [Paragraph(_TOGETHER.format(move=move) if together else _GIVEN_PARAMETERS)]
     problem = overflow_in_words(fit)
     if problem:
         parts.append(Paragraph(problem, "problem"))

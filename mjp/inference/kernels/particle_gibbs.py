@@ -1,16 +1,14 @@
 """Particle Gibbs: jump paths given parameters and data, by conditional sequential Monte Carlo."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mjp.inference.bootstrap_filter import bootstrap_filter
 from mjp.inference.condition import condition
-from mjp.inference.count_graph import CountGraph, evaluate
+from mjp.inference.count_graph import CountGraph
 from mjp.inference.guided_smc import particle_sweep
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.path_kernel import ParticleKernel
@@ -111,14 +109,11 @@ def particle_paths(
     kwargs: dict | None,
     keep: Any = True,
     sites: Sequence[str] | None = None,
-    guided: bool = True,
 ) -> tuple[dict[str, Array], Array, SweepReport]:
-    """Paths of the reaction networks of a model whose other sites are given, drawn by particles.
+    """Paths of the reaction networks of a model whose other sites are given, drawn by guided particles.
 
     Args:
-        key: or several, for particles that are not guided; see `bootstrap_filter`.
         old: paths of which one particle of each series is to be kept, if `keep` is true.
-        guided: False for particles that move as the network does; these cannot keep a path.
 
     Returns:
         sites of paths and first states; the log of the estimated evidence of all graphs together.
@@ -128,24 +123,17 @@ def particle_paths(
     """
     with recording() as graphs:
         model(*args, **(kwargs or {}))
-    z, found, keys = {}, [], typed(key)
+    z, found, key = {}, [], typed(key)
     for name, (graph, options) in graphs.items():
         if not has_jump_path(graph) or (sites is not None and name not in sites):
             continue
-        own = jax.vmap(partial(jax.random.fold_in, data=len(found)))(keys.reshape(-1)).reshape(keys.shape)
-        if guided:
-            conditioned: Any = condition(graph, **options)
-            counts: CountGraph = conditioned.model
-            kept = (None, None)
-            if old is not None:
-                kept = (Reference(*unpack(old[name + PATH])), old.get(name + ROOTS))
-            result: Any = particle_sweep(conditioned, own, particles, *kept, keep)
-        else:
-            counts = evaluate(graph, None)
-            result = bootstrap_filter(counts, own, particles, options["max_events"])
-        z[name + PATH] = pack(result.reference.times, result.reference.reactions)
-        if any(law is not None for law in counts.static.root_laws):
-            z[name + ROOTS] = result.roots
+        conditioned: Any = condition(graph, **options)
+        kept = (None, None)
+        if old is not None:
+            kept = (Reference(*unpack(old[name + PATH])), old.get(name + ROOTS))
+        own = jax.random.fold_in(key, len(found))
+        result: Any = particle_sweep(conditioned, own, particles, *kept, keep)
+        z.update(sites_of_path(name, conditioned.model, result))
         found.append(result)
     if not found:
         raise ValueError("model has no path of a reaction network for particles to draw")
@@ -156,3 +144,11 @@ def particle_paths(
         sum((p.overflow for p in found), jnp.zeros((), jnp.int32)).astype(jnp.int32),
     )
     return z, evidence, report
+
+
+def sites_of_path(name: str, counts: CountGraph, result: Any) -> dict[str, Array]:
+    """Values of the sites of a path of counts that particles have left, and of its first states."""
+    sites = {name + PATH: pack(result.reference.times, result.reference.reactions)}
+    if any(law is not None for law in counts.static.root_laws):
+        sites[name + ROOTS] = result.roots
+    return sites

@@ -16,10 +16,11 @@ from mjp._checks import check_count, check_particles
 from mjp.inference.kernels.keys import check_one_key
 from mjp.inference.kernels.particle_gibbs import particle_paths, share_moved
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
-from mjp.numpyro_bridge import with_linear_noise
+from mjp.numpyro_bridge import PATH, ROOTS, with_linear_noise
 
 _STARTS = 8  # prior draws of which a chain starts at the best
 _DEPTH = 6  # of the trees of proposals
+_PATHS = (PATH, ROOTS)  # ends of the names of their sites
 
 
 class ParticleMarginalState(NamedTuple):
@@ -104,7 +105,7 @@ class ParticleMarginal(MCMCKernel):
 
     def postprocess_fn(self, model_args: tuple, model_kwargs: dict | None) -> Any:
         def constrain(z: dict[str, Array]) -> dict[str, Array]:
-            parameters, paths = parted(z)
+            parameters, paths = parted(z, _PATHS)
             given = with_conditioning(model_kwargs, paths)
             function = self._nuts.get_constrain_fn(model_args, given, return_deterministic=True)
             return {**function(parameters), **paths}
@@ -156,7 +157,7 @@ class ParticleMarginal(MCMCKernel):
     ) -> ParticleMarginalState:
         """One draw: NUTS, conditional sequential Monte Carlo, and a particle marginal move."""
         path_key, accept_key, following = jax.random.split(state.rng_key, 3)
-        free, paths = parted(state.z)
+        free, paths = parted(state.z, _PATHS)
         given = with_conditioning(model_kwargs, paths)
         nuts = self._nuts.refresh(state.nuts._replace(z=free), model_args, given)
         nuts = self._nuts.sample(nuts, model_args, given)

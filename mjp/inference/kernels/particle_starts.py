@@ -9,7 +9,7 @@ from jax import Array, lax
 from numpyro.infer.gibbs import latent_sample_sites, prototype_trace, with_conditioning
 from numpyro.infer.util import potential_energy, unconstrain_fn
 
-from mjp.numpyro_bridge import PATH, ROOTS, without_jump_paths
+from mjp.numpyro_bridge import without_paths
 
 
 def best_start(
@@ -30,8 +30,9 @@ def best_start(
     def start(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Any]:
         draw_key, path_key = jax.random.split(key)
         found = prototype_trace(model, draw_key, args, kwargs)
-        parameters, empty = parted({name: found[name]["value"] for name in latent_sample_sites(found)})
-        paths, evidence, report = draw_paths(path_key, with_conditioning(kwargs, {**parameters, **empty}))
+        values = {name: found[name]["value"] for name in latent_sample_sites(found)}
+        paths, evidence, report = draw_paths(path_key, with_conditioning(kwargs, values))
+        parameters = {name: value for name, value in values.items() if name not in paths}
         return parameters, paths, evidence, report
 
     found = lax.map(start, jax.random.split(key, starts))
@@ -46,11 +47,11 @@ def prior_energy(
 ) -> Array:
     """Minus the log-density of the unconstrained parameters, and of all data but those of the paths."""
     given = with_conditioning(kwargs, paths)
-    energy: Any = potential_energy(without_jump_paths(model), args, given, free)
+    energy: Any = potential_energy(without_paths(model, paths), args, given, free)
     return energy
 
 
-def parted(values: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Parameters, and paths with their first states."""
-    paths = {name: value for name, value in values.items() if name.endswith((PATH, ROOTS))}
+def parted(values: dict[str, Array], ends: tuple[str, ...]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Parameters, and paths, the names of which have certain ends."""
+    paths = {name: value for name, value in values.items() if name.endswith(ends)}
     return {name: value for name, value in values.items() if name not in paths}, paths

@@ -1,4 +1,4 @@
-"""Parameters and jump paths by autoregressive moves and bootstrap filters: pseudo-marginal Metropolis."""
+"""Parameters and paths by autoregressive moves and particle filters: pseudo-marginal Metropolis."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,10 +14,11 @@ from numpyro.infer.util import constrain_fn
 
 from mjp._checks import check_count, check_particles
 from mjp.inference.kernels.keys import check_one_key
-from mjp.inference.kernels.particle_gibbs import SweepReport, particle_paths
+from mjp.inference.kernels.particle_gibbs import SweepReport
 from mjp.inference.kernels.particle_starts import best_start, parted, prior_energy
+from mjp.inference.kernels.path_filters import filtered_paths
 from mjp.inference.resampling import typed
-from mjp.numpyro_bridge import PATH
+from mjp.numpyro_bridge import HIDDEN, INNOVATIONS, PATH
 
 _FORGETTING, _OFFSET = 0.6, 50  # of the step: move number n has weight (n + offset) ** -forgetting
 _STARTS = 32  # prior draws of which a chain starts at the best; with few, some chains stay in a minor mode
@@ -61,11 +62,12 @@ class PseudoMarginalState(NamedTuple):
 
 
 class PseudoMarginal(MCMCKernel):
-    r"""Samples parameters and jump paths together, with the evidence estimated by a particle filter.
+    r"""Samples parameters and paths together, with the evidence estimated by a particle filter.
 
-    Moves are accepted with the estimate $\hat Z(\theta)$ of a bootstrap filter in place of the evidence; the
+    Moves are accepted with the estimate $\hat Z(\theta)$ of a particle filter in place of the evidence; the
     path is one that the filter has drawn. The posterior is exact for any number of particles (particle
-    marginal Metropolis-Hastings; Andrieu, Doucet & Holenstein 2010, section 2.4.2).
+    marginal Metropolis-Hastings; Andrieu, Doucet & Holenstein 2010, section 2.4.2). Jump paths of reaction
+    networks are filtered as these move (bootstrap), graphs that mix families with their guides.
 
     Parameters move autoregressively, reversibly for a Student t law with the moments m and C of what the
     warm-up has seen (Kamatani 2017, J. Appl. Probab. 54:638):
@@ -85,13 +87,15 @@ class PseudoMarginal(MCMCKernel):
     noisy and parameters few; `ParticleMarginal` guides its particles, and moves many parameters by NUTS.
 
     Args:
-        model: a NumPyro model that contains `mjp.sample` of reaction networks, and parameters; events on an
-            edge beyond its `max_events` (default 256) are refused and counted in `overflow`.
+        model: a NumPyro model that contains parameters, and `mjp.sample` of reaction networks or of graphs
+            that mix families; events of networks on an edge beyond its `max_events` (default 256) are refused
+            and counted in `overflow`.
         particles: of each series of each graph. A standard deviation of $\log\hat Z$ of 1 to 2 at a typical
             $\theta$ is about best (Sherlock et al. 2015, Ann. Statist. 43:238).
         moves: per draw.
         target_accept_prob: of the adaptation of b, which is at most one: acceptance may be higher.
-        refreshed: share of the random numbers that a move draws anew, in (0, 1].
+        refreshed: share of the random numbers that a move draws anew, in (0, 1]; 1 for graphs that mix
+            families.
 
     Raises:
         ValueError: fewer than two particles, a probability that is not between 0 and 1, a share that is not
@@ -130,7 +134,7 @@ class PseudoMarginal(MCMCKernel):
 
     def postprocess_fn(self, model_args: tuple, model_kwargs: dict | None) -> Any:
         def constrain(z: dict[str, Array]) -> dict[str, Array]:
-            parameters, paths = parted(z)
+            parameters, paths = parted(z, HIDDEN)
             given = with_conditioning(model_kwargs, paths)
             found = constrain_fn(self._conditioned, model_args, given, parameters, return_deterministic=True)
             return {**found, **paths}
@@ -143,7 +147,8 @@ class PseudoMarginal(MCMCKernel):
         """Start at the best of several prior draws.
 
         Raises:
-            ValueError: a batch of keys; a model without parameters, or without paths.
+            ValueError: a batch of keys; a model without parameters, without paths, or with innovations that
+                no filter draws.
         """
         check_one_key(self, rng_key)
         start_key, following = jax.random.split(rng_key)
@@ -156,7 +161,13 @@ class PseudoMarginal(MCMCKernel):
         start = best_start(self._conditioned, draw, start_key, model_args, model_kwargs, _STARTS)
         free, paths, evidence, keys = start
         if not free:
-            raise ValueError("model has no parameters; use ParticleGibbs for its paths alone")
+            raise ValueError("model has no parameters; use particle Gibbs for its paths alone")
+        others = [name for name in free if name.endswith(INNOVATIONS)]
+        if others:
+            raise ValueError(
+                f"model: the path of {others[0]!r} is that of a guided graph of one family, which no filter "
+                "draws; use NUTS, or ParticleMarginal"
+            )
         energy = prior_energy(self._conditioned, free, paths, model_args, model_kwargs) - evidence
         flat = ravel_pytree(free)[0]
         zero = jnp.zeros((), flat.dtype)
@@ -199,14 +210,15 @@ class PseudoMarginal(MCMCKernel):
             accept_prob=total / self._moves,
             moved=state.moved / self._moves,
             overflow=overflow,
-            overflow_share=overflow / jnp.asarray(self._particles * pieces * self._moves, total.dtype),
+            overflow_share=overflow
+            / jnp.asarray(self._particles * max(pieces, 1) * self._moves, total.dtype),
         )
 
     def estimates(
         self, state: PseudoMarginalState, key: Array, n: int, model_args: tuple, model_kwargs: dict | None
     ) -> tuple[dict[str, Array], Array, SweepReport]:
         """Paths, estimates of the log-evidence (n,) and reports of n filters at the parameters of a state."""
-        given = self._given(*parted(state.z), model_args, model_kwargs)
+        given = self._given(*parted(state.z, HIDDEN), model_args, model_kwargs)
         one = lambda key: self._filter(self._keys(key), model_args, given)
         return lax.map(one, jax.random.split(key, n))
 
@@ -218,7 +230,7 @@ class PseudoMarginal(MCMCKernel):
         if self._refreshed < 1:
             anew = jax.random.uniform(which_key, keys.shape) < self._refreshed
             keys = jnp.where(anew, keys, state.keys)
-        free, paths = parted(state.z)
+        free, paths = parted(state.z, HIDDEN)
         flat, unravel = ravel_pytree(free)
         proposed, ratio = self._proposed(state, flat, step_key)
         proposed = unravel(proposed)
@@ -256,7 +268,7 @@ class PseudoMarginal(MCMCKernel):
         return state.mean + root @ new, 0.5 * (_FREEDOM + d) * growth
 
     def _adapted(self, state: PseudoMarginalState, probability: Array, n: Array) -> PseudoMarginalState:
-        flat = ravel_pytree(parted(state.z)[0])[0]
+        flat = ravel_pytree(parted(state.z, HIDDEN)[0])[0]
         n, on = n.astype(flat.dtype) + _OFFSET, state.i < state.num_warmup
         # moments over about the second half of what has been seen: few parameters, many dependent moves
         weight, faster = 2.0 / (n + _OFFSET) * on, n**-_FORGETTING * on
@@ -280,4 +292,4 @@ class PseudoMarginal(MCMCKernel):
         return with_conditioning(kwargs, {**constrained, **paths})
 
     def _filter(self, keys: Array, args: tuple, given: dict | None) -> tuple:
-        return particle_paths(self._conditioned, keys, self._particles, None, args, given, guided=False)
+        return filtered_paths(self._conditioned, keys, self._particles, args, given)
