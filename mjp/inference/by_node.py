@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from mjp.inference.joint_factors import Factor
+
+READ = "read by node"  # the name of what gradients may keep, for `jax.checkpoint`
 
 
 def each(function: Callable[..., Any], own: Any, above: Any, ahead: Any) -> Any:
@@ -19,11 +22,11 @@ def each(function: Callable[..., Any], own: Any, above: Any, ahead: Any) -> Any:
 
 
 def inputs_of(factor: Factor, edge: Array) -> Any:
-    return jax.tree.map(lambda leaf: leaf[edge], factor.inputs)
+    return jax.tree.map(lambda leaf: checkpoint_name(leaf[edge], READ), factor.inputs)
 
 
 def columns(tree: Any, index: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[..., index], tree)
+    return jax.tree.map(lambda leaf: checkpoint_name(leaf[..., index], READ), tree)
 
 
 def put(tree: Any, index: Any, values: Any) -> Any:

@@ -6,6 +6,7 @@ own, so that a draw knows which of the parents of a factor are drawn; the loop o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from mjp._by_content import ByContent
+from mjp.inference.by_node import READ
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +112,13 @@ def over_turns(
 
 
 def turn_taker(steps: Sequence[Callable[..., Any]], then: Any = None) -> Callable[..., Any]:
-    """The function that takes one turn, from a carry and a row of `turn_inputs`; see `over_turns`."""
+    """The function that takes one turn, from a carry and a row of `turn_inputs`; see `over_turns`.
+
+    Its gradient keeps what a turn reads of the carry and computes the rest again: all that a step computes,
+    kept for every turn, would be thousands of small arrays, which are slow to compile and to fill.
+    """
     updates = _called(then)[0]
+    again = partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(READ))
 
     def one(carry: Any, x: Any) -> tuple[Any, list[Any]]:
         turn, own_turns, update_turns = x
@@ -122,10 +129,10 @@ def turn_taker(steps: Sequence[Callable[..., Any]], then: Any = None) -> Callabl
                 carry,
                 jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes),
             )
-            carry, own = lax.cond(active, step, none, carry, edge, counts)
+            carry, own = lax.cond(active, again(step), none, carry, edge, counts)
             found.append(own)
         for update, (edge, counts, active) in zip(updates, update_turns, strict=True):
-            carry = lax.cond(active, update, lambda carry, *_: carry, carry, edge, counts, turn)
+            carry = lax.cond(active, again(update), lambda carry, *_: carry, carry, edge, counts, turn)
         return carry, found
 
     return one
