@@ -1,6 +1,7 @@
 """The forms of Gaussian potentials against joint normal laws in NumPy, down to observations without noise."""
 
 import dataclasses
+from decimal import Decimal, localcontext
 
 import equinox as eqx
 import jax
@@ -31,38 +32,67 @@ STEPS = {
 }
 
 
+DIGITS = 60
+
+
+def exactly(array):
+    """Numbers as decimals: nearly exact observations leave float64 too few digits of a dense matrix."""
+    return np.vectorize(Decimal, otypes=[object])(array)
+
+
+def eliminated(matrix, right):
+    """Solution (n, k) of a positive definite system in decimals, and the logarithm of its determinant."""
+    rows, log_determinant = np.concatenate([matrix, right], axis=1), 0.0
+    for i in range(len(rows)):
+        log_determinant += np.log(float(rows[i, i]))
+        rows[i] = rows[i] / rows[i, i]
+        for j in range(len(rows)):
+            if j != i:
+                rows[j] = rows[j] - rows[j, i] * rows[i]
+    return rows[:, len(rows) :], log_determinant
+
+
 class Truth:
-    """The law of all states of a chain or tree, and of what is seen of them, in dense matrices of float64."""
+    """The law of all states of a chain or tree, and of what is seen of them, in dense matrices."""
 
     def __init__(self, parents, matrix, covariance, mean=MEAN, spread=SPREAD):
+        with localcontext(prec=DIGITS):
+            self.exact = self._law(parents, matrix, covariance, mean, spread)
+        self.mean, self.covariance = (array.astype(float) for array in self.exact)
+        self.n, self.d = len(parents), len(mean)
+
+    def _law(self, parents, matrix, covariance, mean, spread):
         n, d = len(parents), len(mean)
-        influence = np.zeros((n * d, n * d))  # of the first state and of all noise on all states
-        blocks = [spread if parent < 0 else covariance for parent in parents]
-        self.mean = np.zeros(n * d)
+        matrix, covariance, mean, spread = map(exactly, (matrix, covariance, mean, spread))
+        influence = exactly(np.zeros((n * d, n * d)))  # of the first state and of all noise on all states
+        noise = exactly(np.zeros((n * d, n * d)))
+        means = exactly(np.zeros(n * d))
         for i, parent in enumerate(parents):
             at = slice(i * d, i * d + d)
-            influence[at, at] = np.eye(d)
-            self.mean[at] = mean
+            influence[at, at] = exactly(np.eye(d))
+            noise[at, at] = spread if parent < 0 else covariance
+            means[at] = mean
             if parent >= 0:
                 above = slice(parent * d, parent * d + d)
                 influence[at] += matrix @ influence[above]
-                self.mean[at] = matrix @ self.mean[above]
-        noise = np.zeros((n * d, n * d))
-        for i, block in enumerate(blocks):
-            noise[i * d : i * d + d, i * d : i * d + d] = block
-        self.covariance, self.d, self.n = influence @ noise @ influence.T, d, n
+                means[at] = matrix @ means[above]
+        return means, influence @ noise @ influence.T
 
     def given(self, look, sd, y):
         """Log-density of values (n, k), NaN where missing, and the mean of the states given them."""
+        with localcontext(prec=DIGITS):
+            return self._given(look, sd, y)
+
+    def _given(self, look, sd, y):
+        means, covariance = self.exact
         seen = ~np.isnan(y.reshape(-1))
-        big = np.kron(np.eye(self.n), look)[seen]
-        noise = np.tile(np.broadcast_to(sd, (len(look),)) ** 2, self.n)[seen]
-        total = big @ self.covariance @ big.T + np.diag(noise)
-        error = y.reshape(-1)[seen] - big @ self.mean
-        mean = self.mean + self.covariance @ big.T @ np.linalg.solve(total, error)
-        white = np.linalg.solve(np.linalg.cholesky(total), error)
-        log_density = -0.5 * (white @ white + np.linalg.slogdet(2 * np.pi * total)[1])
-        return log_density, mean.reshape(self.n, self.d)
+        big = exactly(np.kron(np.eye(self.n), look)[seen])
+        noise = exactly(np.diag(np.tile(np.broadcast_to(sd, (len(look),)) ** 2, self.n)[seen]))
+        error = exactly(y.reshape(-1)[seen]) - big @ means
+        solved, log_determinant = eliminated(big @ covariance @ big.T + noise, error[:, None])
+        mean = means + covariance @ big.T @ solved[:, 0]
+        log_density = -0.5 * (float(error @ solved[:, 0]) + log_determinant + seen.sum() * np.log(2 * np.pi))
+        return log_density, mean.astype(float).reshape(self.n, self.d)
 
 
 def chain_truth(name, n=TIMES):
