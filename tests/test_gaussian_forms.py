@@ -35,13 +35,13 @@ STEPS = {
 DIGITS = 60
 
 
-def exactly(array):
+def decimals(array):
     """Numbers as decimals: nearly exact observations leave float64 too few digits of a dense matrix."""
     return np.vectorize(Decimal, otypes=[object])(array)
 
 
 def eliminated(matrix, right):
-    """Solution (n, k) of a positive definite system in decimals, and the logarithm of its determinant."""
+    """Solution (n, k) of a positive definite system and the logarithm of its determinant."""
     rows, log_determinant = np.concatenate([matrix, right], axis=1), 0.0
     for i in range(len(rows)):
         log_determinant += np.log(float(rows[i, i]))
@@ -55,7 +55,8 @@ def eliminated(matrix, right):
 class Truth:
     """The law of all states of a chain or tree, and of what is seen of them, in dense matrices."""
 
-    def __init__(self, parents, matrix, covariance, mean=MEAN, spread=SPREAD):
+    def __init__(self, parents, matrix, covariance, mean=MEAN, spread=SPREAD, numbers=decimals):
+        self.numbers = numbers
         with localcontext(prec=DIGITS):
             self.exact = self._law(parents, matrix, covariance, mean, spread)
         self.mean, self.covariance = (array.astype(float) for array in self.exact)
@@ -63,13 +64,15 @@ class Truth:
 
     def _law(self, parents, matrix, covariance, mean, spread):
         n, d = len(parents), len(mean)
-        matrix, covariance, mean, spread = map(exactly, (matrix, covariance, mean, spread))
-        influence = exactly(np.zeros((n * d, n * d)))  # of the first state and of all noise on all states
-        noise = exactly(np.zeros((n * d, n * d)))
-        means = exactly(np.zeros(n * d))
+        matrix, covariance, mean, spread = map(self.numbers, (matrix, covariance, mean, spread))
+        influence = self.numbers(
+            np.zeros((n * d, n * d))
+        )  # of the first state and of all noise on all states
+        noise = self.numbers(np.zeros((n * d, n * d)))
+        means = self.numbers(np.zeros(n * d))
         for i, parent in enumerate(parents):
             at = slice(i * d, i * d + d)
-            influence[at, at] = exactly(np.eye(d))
+            influence[at, at] = self.numbers(np.eye(d))
             noise[at, at] = spread if parent < 0 else covariance
             means[at] = mean
             if parent >= 0:
@@ -86,17 +89,17 @@ class Truth:
     def _given(self, look, sd, y):
         means, covariance = self.exact
         seen = ~np.isnan(y.reshape(-1))
-        big = exactly(np.kron(np.eye(self.n), look)[seen])
-        noise = exactly(np.diag(np.tile(np.broadcast_to(sd, (len(look),)) ** 2, self.n)[seen]))
-        error = exactly(y.reshape(-1)[seen]) - big @ means
+        big = self.numbers(np.kron(np.eye(self.n), look)[seen])
+        noise = self.numbers(np.diag(np.tile(np.broadcast_to(sd, (len(look),)) ** 2, self.n)[seen]))
+        error = self.numbers(y.reshape(-1)[seen]) - big @ means
         solved, log_determinant = eliminated(big @ covariance @ big.T + noise, error[:, None])
         mean = means + covariance @ big.T @ solved[:, 0]
         log_density = -0.5 * (float(error @ solved[:, 0]) + log_determinant + seen.sum() * np.log(2 * np.pi))
         return log_density, mean.astype(float).reshape(self.n, self.d)
 
 
-def chain_truth(name, n=TIMES):
-    return Truth(np.arange(n) - 1, *STEPS[name])
+def chain_truth(name, n=TIMES, numbers=decimals):
+    return Truth(np.arange(n) - 1, *STEPS[name], numbers=numbers)
 
 
 def chain(name, sd, y, look=LOOK):
@@ -281,7 +284,7 @@ class TestFloat32:
         for t in range(1, n):
             states[t] = matrix @ states[t - 1] + lower @ rng.normal(size=2)
         y = (states @ look.T + sd * rng.normal(size=(n, 1))).astype(np.float32).astype(float)
-        log_density, mean = chain_truth("elliptic", n).given(look, sd, y)
+        log_density, mean = chain_truth("elliptic", n, np.array).given(look, sd, y)
         guided = mjp.condition(chain("elliptic", sd, y, look), form=form)
         assert guided.log_evidence.dtype == jnp.float32
         np.testing.assert_allclose(guided.log_evidence, log_density, atol=0.01)
