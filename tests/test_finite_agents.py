@@ -172,7 +172,7 @@ def test_a_model_of_a_household():
     assert sites["home.innovations"]["value"].ndim == 1
 
 
-@pytest.mark.parametrize("what", ["evidence", "weight"])
+@pytest.mark.parametrize("what", ["evidence", pytest.param("weight", marks=pytest.mark.slow)])
 def test_gradients_where_all_paths_of_some_states_are_impossible(what):
     """Of people who are immune, nobody is ill: their states cannot lead to what was seen."""
 

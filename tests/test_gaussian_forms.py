@@ -65,10 +65,8 @@ class Truth:
     def _law(self, parents, matrix, covariance, mean, spread):
         n, d = len(parents), len(mean)
         matrix, covariance, mean, spread = map(self.numbers, (matrix, covariance, mean, spread))
-        influence = self.numbers(
-            np.zeros((n * d, n * d))
-        )  # of the first state and of all noise on all states
-        noise = self.numbers(np.zeros((n * d, n * d)))
+        # influence: of the first state and of all noise on all states
+        influence, noise = (self.numbers(np.zeros((n * d, n * d))) for _ in range(2))
         means = self.numbers(np.zeros(n * d))
         for i, parent in enumerate(parents):
             at = slice(i * d, i * d + d)

@@ -76,6 +76,7 @@ def test_discrete_parameters_and_other_processes_are_left_to_others():
     assert filters_suffice(lambda: numpyro.sample("a", dist.Normal()), (), {}) is None
 
 
+@pytest.mark.slow
 def test_a_fit_of_reported_cases(tmp_path):
     """The posterior on a grid whose evidence is estimated by large filters, to a tenth of a deviation."""
     fit = mjp.fit(reported(), draws=400, warmup=300, chains=2, progress=False)

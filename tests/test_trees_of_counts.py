@@ -74,7 +74,9 @@ LOG_EVIDENCE_THERE = np.log(pruned(SECOND, SEEN_THERE, "other")["other"][FIRST])
     "options",
     [
         {"auxiliary": "linear noise", "max_events": 32, "cells": 6},
-        {"auxiliary": "conditioned hazard", "max_events": 32, "cells": 6},
+        pytest.param(
+            {"auxiliary": "conditioned hazard", "max_events": 32, "cells": 6}, marks=pytest.mark.slow
+        ),
         {"guided": False},
         {"guided": "resampling"},
         {"guided": "resampling", "trust": 1.0, "auxiliary": "conditioned hazard"},
