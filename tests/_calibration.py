@@ -25,11 +25,17 @@ LIMIT = 1e-3  # of the p-value, for each parameter
 
 
 def with_values(graph, values):
-    """The graph with the values of its first observations replaced, which may be traced; None keeps them."""
+    """The graph with the values of its first observations replaced, by a list those of all; None keeps them.
+
+    The values may be traced.
+    """
     if values is None:
         return graph
-    first, *rest = graph.observations
-    graph.observations = [dataclasses.replace(first, values=values), *rest]
+    own = values if isinstance(values, list) else [values]
+    replaced = [
+        dataclasses.replace(old, values=new) for old, new in zip(graph.observations, own, strict=False)
+    ]
+    graph.observations = [*replaced, *graph.observations[len(own) :]]
     return graph
 
 
@@ -58,12 +64,13 @@ def advanced(model, args, options, state, warmup, draws, thin=1, particles=None)
     return jax.tree.map(lambda leaf: leaf[warmup // thin :], found)
 
 
-def ranks(model, *, replications, warmup, draws, thin, particles=None, key=2026):
+def ranks(model, *, replications, warmup, draws, thin, particles=None, every_observation=False, key=2026):
     """Ranks of the true parameters among thinned posterior draws, (replications, parameters).
 
     Args:
         model: of the values of the first observations of its graph, which it returns; None leaves those with
             which it was declared.
+        every_observation: the model takes a list of the values of all observations, not those of the first.
         particles: of pseudo-marginal moves, where a pilot run would choose these; it cannot have the data as
             an argument.
     """
@@ -76,7 +83,8 @@ def ranks(model, *, replications, warmup, draws, thin, particles=None, key=2026)
         truth = {k: s["value"] for k, s in latent.items() if not k.endswith(HIDDEN)}
         with recording():
             graph = substitute(model, truth)(None)
-        values = mjp.simulate(graph, data_key).observations[0]
+        values = list(mjp.simulate(graph, data_key).observations)
+        values = values if every_observation else values[0]
         return truth, values, started(model, (values,), chain_key, warmup, particles)
 
     def rank(truth, values, begun):
@@ -98,9 +106,9 @@ def p_values(found, n_draws, bins):
     return chi2.sf(np.sum((counts - expected) ** 2 / expected, axis=1), bins - 1), counts
 
 
-def check_calibrated(model, *, replications, bins, warmup, draws, thin, particles=None):
-    numbers = {"warmup": warmup, "draws": draws, "thin": thin, "particles": particles}
-    found = ranks(model, replications=replications, **numbers)
+def check_calibrated(model, *, bins, draws, thin, **options):
+    numbers = {"draws": draws, "thin": thin, **options}
+    found = ranks(model, **numbers)
     p, counts = p_values(found, draws // thin, bins)
     print(f"{model.__name__}: p-values {np.round(p, 3)}")  # pytest -s shows it
     assert np.all(p > LIMIT), (p, counts)
